@@ -1,0 +1,429 @@
+//! One message to many clients: who they are, and the one frame that they share.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use super::client::Phase;
+use super::connections::kind_of;
+use super::service_messages::{Decoded, Source, slices};
+use super::{ClientKey, CloseCause, Effect, ForwardTo, Mail, Router, SocketKey};
+use crate::chunk::Chunk;
+use crate::frame::websocket;
+use crate::id::{ConnectionId, ShardId};
+use crate::limits::CLIENT_HELD_BYTES_MAX;
+use crate::protocol::hub::HubProtocol;
+use crate::protocol::service::{GroupBroadcastData, Message, MultiConnectionData, Payloads, Texts};
+
+type Encodings<'a> = Payloads<'a, Range<usize>>;
+type Targets = SmallVec<[ClientKey; 8]>;
+
+impl Router {
+    /// A message that goes to whom it names. Any other is passed over: it is of a kind that is unknown or not supported.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an app server may be newer than this service"
+    )]
+    pub(super) fn handle_fan_out(
+        &mut self,
+        source: Source<'_>,
+        message: &Decoded<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match message {
+            Message::MultiConnectionData(send) => {
+                self.send_to_connections(source, &send.connection_ids, &send.payloads, effects);
+            }
+            Message::UserData(send) => {
+                self.send_to_users(source, &[&send.user_id], &send.payloads, effects);
+            }
+            Message::MultiUserData(send) => {
+                let users: SmallVec<[&str; 4]> = send.user_ids.iter().map(|user| &**user).collect();
+                self.send_to_users(source, &users, &send.payloads, effects);
+            }
+            Message::BroadcastData(send) => {
+                self.send_to_hub(source, &send.excluded, &send.payloads, effects);
+            }
+            Message::GroupBroadcastData(send) => self.send_to_group(source, send, effects),
+            Message::MultiGroupBroadcastData(send) => {
+                self.send_to_groups(source, &send.groups, &send.payloads, effects);
+            }
+            other => {
+                self.counters.service_messages_skipped.increment();
+                tracing::debug!(message = ?other.message_type(), "skipped a service message that is not supported");
+            }
+        }
+    }
+
+    fn send_to_hub(
+        &mut self,
+        source: Source<'_>,
+        excluded: &Texts<'_>,
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let excluded = self.excluded(excluded);
+        let targets: Vec<ClientKey> = match self.hubs.get(&source.hub) {
+            Some(hub) => hub
+                .clients()
+                .iter()
+                .copied()
+                .filter(|client| !excluded.contains(*client))
+                .collect(),
+            None => Vec::new(),
+        };
+        self.deliver(source, &targets, payloads, effects);
+        forward_to_hub(source, effects);
+    }
+
+    fn send_to_connections(
+        &mut self,
+        source: Source<'_>,
+        ids: &Texts<'_>,
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut targets = Targets::new();
+        let mut elsewhere: SmallVec<[(ShardId, Texts<'_>); 4]> = SmallVec::new();
+        for text in ids {
+            let Some(id) = ConnectionId::parse(text) else {
+                continue;
+            };
+            if let Some(client) = self.clients.find(id) {
+                targets.push(client);
+            } else if let Some(shard) = self.shard_of(source, id) {
+                match elsewhere.iter_mut().find(|(known, _)| *known == shard) {
+                    Some((_, ids)) => ids.push(text.clone()),
+                    None => elsewhere.push((shard, smallvec![text.clone()])),
+                }
+            } else {
+                self.counters.unknown_targets.increment();
+            }
+        }
+        let in_hub = |client: &ClientKey| {
+            self.clients
+                .get(*client)
+                .is_some_and(|client| client.hub == source.hub)
+        };
+        targets.retain(|client| in_hub(client));
+        self.deliver_once(source, targets, payloads, effects);
+        self.forward_to_connections(source, ids.len(), elsewhere, payloads, effects);
+    }
+
+    fn send_to_users(
+        &mut self,
+        source: Source<'_>,
+        users: &[&str],
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut targets = Targets::new();
+        if let Some(hub) = self.hubs.get(&source.hub) {
+            for user in users {
+                targets.extend_from_slice(hub.user(user));
+            }
+        }
+        self.deliver_once(source, targets, payloads, effects);
+        forward_to_hub(source, effects);
+    }
+
+    fn send_to_group(
+        &mut self,
+        source: Source<'_>,
+        send: &GroupBroadcastData<'_, Range<usize>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut excluded = self.excluded(&send.excluded);
+        let mut targets = Targets::new();
+        if let Some(hub) = self.hubs.get(&source.hub) {
+            for user in &send.excluded_users {
+                excluded.extend_from_slice(hub.user(user));
+            }
+            targets.extend(
+                hub.groups
+                    .members(&send.group)
+                    .iter()
+                    .copied()
+                    .filter(|client| !excluded.contains(*client)),
+            );
+        }
+        self.deliver(source, &targets, &send.payloads, effects);
+        forward_to_hub(source, effects);
+    }
+
+    fn send_to_groups(
+        &mut self,
+        source: Source<'_>,
+        groups: &Texts<'_>,
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut targets = Targets::new();
+        if let Some(hub) = self.hubs.get(&source.hub) {
+            for group in groups {
+                targets.extend_from_slice(hub.groups.members(group));
+            }
+        }
+        self.deliver_once(source, targets, payloads, effects);
+        forward_to_hub(source, effects);
+    }
+
+    /// Each shard is told of its own connections only. One that has moved could else be reached twice: by the shard where it is, which
+    /// finds it in the list, and by the one that its id names, which sends the list on.
+    fn forward_to_connections(
+        &self,
+        source: Source<'_>,
+        named: usize,
+        elsewhere: SmallVec<[(ShardId, Texts<'_>); 4]>,
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (shard, connection_ids) in elsewhere {
+            if connection_ids.len() == named {
+                effects.push(Effect::Forward {
+                    to: ForwardTo::Shards(smallvec![shard]),
+                    hub: source.hub,
+                    origin: source.origin.clone(),
+                });
+                return;
+            }
+            let message = part_for(source.message, &connection_ids, payloads);
+            self.counters.copied_bytes_mail.add(message.len() as u64);
+            let mail = Mail::Forwarded {
+                hub: source.hub,
+                origin: source.origin.clone(),
+                message,
+            };
+            effects.push(Effect::Post { shard, mail });
+        }
+    }
+
+    /// As [`Self::deliver`], for targets that may have been named several times.
+    fn deliver_once(
+        &mut self,
+        source: Source<'_>,
+        mut targets: Targets,
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if targets.len() > 1 {
+            targets.sort_unstable();
+            targets.dedup();
+        }
+        self.deliver(source, &targets, payloads, effects);
+    }
+
+    /// Delivers to clients of this shard. Those whose handshake response has not passed get it afterwards.
+    pub(super) fn deliver(
+        &mut self,
+        source: Source<'_>,
+        targets: &[ClientKey],
+        payloads: &Encodings<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if source.is_first_hand {
+            self.counters.fan_out_messages.increment();
+        }
+        let mut encodings: SmallVec<[Encoding; 2]> = SmallVec::new();
+        let mut overflowing = Targets::new();
+        let mut delivered = 0;
+        for key in targets {
+            let Some(client) = self.clients.get_mut(*key) else {
+                continue;
+            };
+            if client.said_goodbye {
+                continue;
+            }
+            let encoding = encoding_for(&client.protocol, &mut encodings, payloads, targets.len());
+            let Some(encoding) = encoding.filter(|encoding| encoding.payload.is_some()) else {
+                self.counters.missing_payloads.increment();
+                continue;
+            };
+            match &mut client.phase {
+                Phase::Open => encoding.clients.push(client.socket),
+                Phase::Opening(held) => {
+                    let Some(frame) = encoding.frame(source.message) else {
+                        continue;
+                    };
+                    // As for an outbox: one message may be longer, but not come on top of too much.
+                    if held.bytes > CLIENT_HELD_BYTES_MAX {
+                        overflowing.push(*key);
+                        continue;
+                    }
+                    held.bytes += frame.len();
+                    held.frames.push_back(frame);
+                }
+                Phase::Handshake(_) => debug_assert!(
+                    false,
+                    "nothing names a client whose app server does not know it"
+                ),
+            }
+            delivered += 1;
+        }
+        self.counters.fan_out_deliveries.add(delivered);
+        for encoding in encodings {
+            let copied = encoding.finish(source.message, effects);
+            self.counters.copied_bytes_fan_out.add(copied as u64);
+        }
+        for key in overflowing {
+            self.close_slow_consumer(key, effects);
+        }
+    }
+
+    fn close_slow_consumer(&mut self, key: ClientKey, effects: &mut Vec<Effect>) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        self.counters.slow_consumers.increment();
+        effects.push(Effect::CloseClient {
+            client: client.socket,
+            cause: CloseCause::SlowConsumer,
+        });
+        self.forget_client(key, effects);
+    }
+
+    /// The excluded connections that are on this shard.
+    fn excluded(&self, ids: &Texts<'_>) -> Excluded {
+        let mut keys: Targets = ids
+            .iter()
+            .filter_map(|id| self.clients.find(ConnectionId::parse(id)?))
+            .collect();
+        keys.sort_unstable();
+        Excluded { keys }
+    }
+}
+
+fn forward_to_hub(source: Source<'_>, effects: &mut Vec<Effect>) {
+    if source.is_first_hand {
+        effects.push(Effect::Forward {
+            to: ForwardTo::Hub,
+            hub: source.hub,
+            origin: source.origin.clone(),
+        });
+    }
+}
+
+/// Clients that a send must skip. Mostly none or one, but there may be thousands.
+struct Excluded {
+    keys: Targets,
+}
+
+impl Excluded {
+    fn contains(&self, client: ClientKey) -> bool {
+        match self.keys.as_slice() {
+            [] => false,
+            [only] => *only == client,
+            many => many.binary_search(&client).is_ok(),
+        }
+    }
+
+    fn extend_from_slice(&mut self, keys: &[ClientKey]) {
+        self.keys.extend_from_slice(keys);
+        self.keys.sort_unstable();
+    }
+}
+
+/// The message without the connections that are none of the other shard's concern. It has no length prefix.
+fn part_for(message: &[Chunk], connection_ids: &Texts<'_>, payloads: &Encodings<'_>) -> Bytes {
+    let mut part = MultiConnectionData {
+        connection_ids: connection_ids.iter().map(|id| (&**id).into()).collect(),
+        payloads: Payloads::default(),
+        filter: None,
+        tracing_id: None,
+    };
+    for (protocol, range) in payloads.iter() {
+        let payload: Vec<u8> = slices(message, range)
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        part.payloads.push(protocol, payload);
+    }
+    let mut framed = Vec::new();
+    Message::from(part).encode(&mut framed);
+    let prefix_bytes = framed
+        .iter()
+        .position(|byte| byte & 0x80 == 0)
+        .map_or(framed.len(), |last| last + 1);
+    Bytes::from(framed).slice(prefix_bytes..)
+}
+
+fn encoding_for<'a>(
+    protocol: &HubProtocol,
+    encodings: &'a mut SmallVec<[Encoding; 2]>,
+    payloads: &Encodings<'_>,
+    clients_max: usize,
+) -> Option<&'a mut Encoding> {
+    let known = encodings
+        .iter()
+        .position(|encoding| encoding.protocol == *protocol);
+    let index = known.unwrap_or_else(|| {
+        encodings.push(Encoding::new(protocol.clone(), payloads, clients_max));
+        encodings.len() - 1
+    });
+    encodings.get_mut(index)
+}
+
+/// A message in one hub protocol, with the clients that want it so.
+struct Encoding {
+    protocol: HubProtocol,
+    /// Where in the message it stands. `None`: the app server has not encoded it so.
+    payload: Option<Range<usize>>,
+    frame: Option<Chunk>,
+    clients: Vec<SocketKey>,
+}
+
+impl Encoding {
+    fn new(protocol: HubProtocol, payloads: &Encodings<'_>, clients_max: usize) -> Self {
+        let payload = payloads.get(protocol.name()).cloned();
+        let clients = Vec::with_capacity(if payload.is_some() { clients_max } else { 0 });
+        Self {
+            protocol,
+            payload,
+            frame: None,
+            clients,
+        }
+    }
+
+    /// The whole WebSocket frame, made once.
+    fn frame(&mut self, message: &[Chunk]) -> Option<Chunk> {
+        if self.frame.is_none() {
+            let range = self.payload.as_ref()?;
+            let header = websocket::header(kind_of(&self.protocol), true, range.len() as u64, None);
+            let mut frame = Vec::with_capacity(header.len() + range.len());
+            frame.extend_from_slice(&header);
+            for slice in slices(message, range) {
+                frame.extend_from_slice(&slice);
+            }
+            self.frame = Some(Chunk::from(frame));
+        }
+        self.frame.clone()
+    }
+
+    /// Says what is to be sent. How many payload bytes had to be copied for it.
+    fn finish(mut self, message: &[Chunk], effects: &mut Vec<Effect>) -> usize {
+        let Some(range) = self.payload.clone() else {
+            return 0;
+        };
+        match self.clients.as_slice() {
+            [] => {}
+            // Nobody to share a frame with: the payload goes out as it lies there.
+            [only] if self.frame.is_none() => {
+                effects.push(Effect::RelayToClient {
+                    client: *only,
+                    kind: kind_of(&self.protocol),
+                    payload: slices(message, &range),
+                });
+            }
+            _ => {
+                if let Some(frame) = self.frame(message) {
+                    effects.push(Effect::FanOut {
+                        frame,
+                        clients: std::mem::take(&mut self.clients),
+                    });
+                }
+            }
+        }
+        if self.frame.is_some() { range.len() } else { 0 }
+    }
+}

@@ -1,0 +1,159 @@
+//! One client and its app server: everything passes, in both directions, and what cannot be understood harms nobody.
+
+use super::messages::{broadcast, ping};
+use super::*;
+use crate::protocol::service::{
+    CheckUserExistenceWithAck, CloseConnectionWithAck, FlowControlOperation, FlowControlTarget,
+};
+
+#[test]
+fn data_passes_both_ways_as_it_is() {
+    for (protocol, kind) in [
+        (HubProtocol::Json, MessageKind::Text),
+        (HubProtocol::MessagePack, MessageKind::Binary),
+        (HubProtocol::Other("own".into()), MessageKind::Binary),
+    ] {
+        let mut world = World::new(1);
+        let server = world.server(0, CHAT, "app");
+        let client = world.client_as(server, &Profile::speaking(protocol));
+        world.say(client, "up");
+        let id = world.id(client);
+        let up = ConnectionData {
+            connection_id: id.into(),
+            payload: &b"up"[..],
+            ..ConnectionData::default()
+        };
+        assert_eq!(world.take(server), [up.into()]);
+        world.send_data(client, "down", DataMessageType::Invocation);
+        assert_eq!(world.take_messages(client), [(kind, b"down".to_vec())]);
+    }
+}
+
+#[test]
+fn a_client_hears_its_app_server_on_any_connection_of_the_hub_and_of_no_other() {
+    let mut world = World::new(2);
+    let server = world.server(0, CHAT, "app");
+    let second = world.server(0, CHAT, "app");
+    let far = world.server(1, CHAT, "app");
+    let other_hub = world.server(0, NEWS, "app");
+    let client = world.client(server);
+    let id = world.id(client);
+    for (end, payload) in [(second, "second"), (far, "far"), (other_hub, "other hub")] {
+        let data = ConnectionData {
+            connection_id: id.into(),
+            payload: payload.as_bytes(),
+            ..ConnectionData::default()
+        };
+        world.send(end, data);
+    }
+    world.settle();
+    assert_eq!(world.heard(client), ["second", "far"]);
+    assert_eq!(world.counters[0].relays_crossed_shard.value(), 1);
+}
+
+#[test]
+fn what_names_nobody_or_cannot_be_read_is_skipped() {
+    let mut world = World::new(2);
+    let server = world.server(0, CHAT, "app");
+    let client = world.client(server);
+    let nobody = ConnectionId::new(ShardId(7), 1).to_string();
+    for id in ["", "not an id", nobody.as_str()] {
+        let data = ConnectionData {
+            connection_id: id.into(),
+            payload: &b"lost"[..],
+            ..ConnectionData::default()
+        };
+        world.send(server, data);
+        world.send(server, CloseConnection::of(id));
+    }
+    for malformed in [
+        &b""[..],
+        b"\x01",
+        b"\xc0",
+        b"\x90",
+        b"\x91\x06",
+        b"\x91\xa1x",
+        b"\x95\x12\xc1",
+    ] {
+        world.send_bytes(server, malformed);
+    }
+    assert_eq!(world.counters[0].service_messages_malformed.value(), 7);
+    world.send(server, Message::Unknown(99));
+    world.send(server, HandshakeRequest::default());
+    let closing = CloseConnectionWithAck {
+        connection_id: world.id(client).into(),
+        ..CloseConnectionWithAck::default()
+    };
+    world.send(server, closing);
+    world.send(server, CheckUserExistenceWithAck::default());
+    let pause = crate::protocol::service::ConnectionFlowControl {
+        connection_id: world.id(client).into(),
+        target: FlowControlTarget::Client,
+        operation: FlowControlOperation::Pause,
+    };
+    world.send(server, pause);
+    assert_eq!(world.counters[0].service_messages_skipped.value(), 5);
+    world.settle();
+    assert!(world.is_up(server));
+    world.send(server, broadcast("still here"));
+    assert_eq!(world.heard(client), ["still here"]);
+    assert_eq!(world.take(server), []);
+}
+
+#[test]
+fn a_stream_that_cannot_be_read_on_ends_with_an_error() {
+    let mut world = World::new(1);
+    let server = world.server(0, CHAT, "app");
+    let client = world.client(server);
+    let key = world.servers[server.0].key;
+    let mut effects = Vec::new();
+    world.routers[0].on_server_fault(key, "bad length", world.now, &mut effects);
+    world.apply(0, effects, &[]);
+    let received = world.take(server);
+    assert!(
+        matches!(received.as_slice(), [Message::ServiceError(error)] if error.error_message == "bad length")
+    );
+    assert_eq!(
+        world.servers[server.0].ended,
+        Some(CloseCause::ProtocolError)
+    );
+    assert_eq!(
+        world.clients[client.0].ended,
+        Some(CloseCause::ServerConnectionLost)
+    );
+    world.assert_empty();
+}
+
+#[test]
+fn queries_are_answered_and_other_pings_are_not() {
+    let mut world = World::new(1);
+    let server = world.server(0, CHAT, "app");
+    world.send(server, ping(&["status", "1"]));
+    world.send(server, ping(&["servers", ""]));
+    assert_eq!(world.take(server).len(), 2);
+    for strings in [
+        &[][..],
+        &["#clientInHub", "1", "#client", "1"],
+        &["echo", "x"],
+        &["status"],
+    ] {
+        world.send(server, ping(strings));
+    }
+    assert_eq!(world.take(server), []);
+}
+
+#[test]
+fn a_slot_that_is_used_again_is_not_taken_for_its_former_owner() {
+    let mut world = World::new(1);
+    let server = world.server(0, CHAT, "a");
+    let former = world.servers[server.0].key;
+    world.lose_server(server);
+    let next = world.server(0, CHAT, "b");
+    let mut effects = Vec::new();
+    world.routers[0].on_server_closed(former, world.now, &mut effects);
+    world.routers[0].on_server_message(former, &[], world.now, &mut effects);
+    assert!(effects.is_empty());
+    let client = world.client(next);
+    world.say(client, "hello");
+    assert_eq!(world.take(next).len(), 1);
+}
