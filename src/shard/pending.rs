@@ -1,0 +1,208 @@
+//! Connections that have been negotiated and are expected: which id belongs to which token.
+//!
+//! Written by the control plane, read by admission: once per connection each. A token is good for one connection, and stays known while
+//! that lives, so that a second use can be told from an unknown one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::directory::Reservation;
+use crate::id::{ConnectionId, ConnectionToken, HubName};
+use crate::limits::{PENDING_CONNECTION_LIFETIME, PENDING_CONNECTIONS_MAX};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct PendingConnections {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<ConnectionToken, Entry>,
+    /// When waiting entries run out. All live equally long, so the oldest is in front.
+    expiries: VecDeque<(Instant, ConnectionToken)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Waiting { expected: Expected, hub: HubName },
+    InUse,
+}
+
+/// A connection that is expected.
+#[derive(Debug)]
+pub struct Expected {
+    /// The id it was given.
+    pub id: ConnectionId,
+    /// Its place at a server connection, kept for it meanwhile. `None` if there was no app server.
+    pub reservation: Option<Reservation>,
+}
+
+/// There are too many of them; see [`PENDING_CONNECTIONS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many connections have been negotiated and not been opened")]
+pub struct TooManyPending;
+
+/// Why a token does not open a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// It was never given out, not for this hub, or too long ago.
+    #[error("No Connection with that ID")]
+    Unknown,
+    /// Its connection is there already.
+    #[error("The connection with that ID is in use")]
+    InUse,
+}
+
+impl PendingConnections {
+    /// Expects a connection.
+    pub fn expect(
+        &self,
+        token: ConnectionToken,
+        expected: Expected,
+        hub: HubName,
+        now: Instant,
+    ) -> Result<(), TooManyPending> {
+        let mut table = self.table();
+        table.expire(now);
+        if table.expiries.len() >= PENDING_CONNECTIONS_MAX {
+            return Err(TooManyPending);
+        }
+        table
+            .entries
+            .insert(token, Entry::Waiting { expected, hub });
+        table
+            .expiries
+            .push_back((now + PENDING_CONNECTION_LIFETIME, token));
+        Ok(())
+    }
+
+    /// The connection is there: what was kept for it, and a hold on the token for as long as it lives.
+    pub fn take(
+        self: &Arc<Self>,
+        token: ConnectionToken,
+        hub: &HubName,
+        now: Instant,
+    ) -> Result<(Expected, TokenHold), TakeError> {
+        let mut table = self.table();
+        table.expire(now);
+        let entry = table.entries.get_mut(&token).ok_or(TakeError::Unknown)?;
+        match entry {
+            Entry::InUse => Err(TakeError::InUse),
+            Entry::Waiting { hub: other, .. } if other != hub => Err(TakeError::Unknown),
+            Entry::Waiting { .. } => match std::mem::replace(entry, Entry::InUse) {
+                Entry::Waiting { expected, .. } => Ok((
+                    expected,
+                    TokenHold {
+                        pending: Arc::clone(self),
+                        token,
+                    },
+                )),
+                Entry::InUse => Err(TakeError::InUse),
+            },
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn expire(&mut self, now: Instant) {
+        while let Some((expiry, token)) = self.expiries.front().copied() {
+            if expiry > now {
+                return;
+            }
+            self.expiries.pop_front();
+            if let Some(Entry::Waiting { .. }) = self.entries.get(&token) {
+                self.entries.remove(&token);
+            }
+        }
+    }
+}
+
+/// Keeps a token from being used twice, until dropped.
+#[derive(Debug)]
+pub struct TokenHold {
+    pending: Arc<PendingConnections>,
+    token: ConnectionToken,
+}
+
+impl Drop for TokenHold {
+    fn drop(&mut self) {
+        self.pending.table().entries.remove(&self.token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::ShardId;
+
+    fn hub(name: &str) -> HubName {
+        HubName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_token_opens_one_connection_of_its_hub_in_time() {
+        let pending = Arc::new(PendingConnections::default());
+        let (now, token, id) = (
+            Instant::now(),
+            ConnectionToken::new(7),
+            ConnectionId::new(ShardId(0), 9),
+        );
+        pending
+            .expect(
+                token,
+                Expected {
+                    id,
+                    reservation: None,
+                },
+                hub("chat"),
+                now,
+            )
+            .unwrap();
+        assert_eq!(
+            pending.take(token, &hub("other"), now).unwrap_err(),
+            TakeError::Unknown
+        );
+        let (expected, hold) = pending.take(token, &hub("chat"), now).unwrap();
+        assert_eq!(expected.id, id);
+        assert_eq!(
+            pending.take(token, &hub("chat"), now).unwrap_err(),
+            TakeError::InUse
+        );
+        let later = now + PENDING_CONNECTION_LIFETIME;
+        assert_eq!(
+            pending.take(token, &hub("chat"), later).unwrap_err(),
+            TakeError::InUse,
+            "in use for as long as it lives"
+        );
+        drop(hold);
+        assert_eq!(
+            pending.take(token, &hub("chat"), later).unwrap_err(),
+            TakeError::Unknown
+        );
+    }
+
+    #[test]
+    fn a_token_runs_out() {
+        let pending = Arc::new(PendingConnections::default());
+        let (now, token) = (Instant::now(), ConnectionToken::new(7));
+        let expected = Expected {
+            id: ConnectionId::new(ShardId(0), 9),
+            reservation: None,
+        };
+        pending.expect(token, expected, hub("chat"), now).unwrap();
+        let late = now + PENDING_CONNECTION_LIFETIME + Duration::from_millis(1);
+        assert_eq!(
+            pending.take(token, &hub("chat"), late).unwrap_err(),
+            TakeError::Unknown
+        );
+        assert!(pending.table().entries.is_empty() && pending.table().expiries.is_empty());
+    }
+}
