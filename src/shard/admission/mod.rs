@@ -1,0 +1,260 @@
+//! From an accepted socket to an upgraded connection: request head, token, server connection, 101.
+//!
+//! Each connection is a short-lived task with a deadline. Whatever is not an upgrade to `/client` or `/server` is handed over to the
+//! control plane, with the bytes read so far. A connection that cannot be served is refused with an HTTP status: an app server that
+//! was accepted and then dropped would come back at once, one that is refused backs off.
+
+mod client;
+pub mod gate;
+pub(crate) mod identity;
+pub(crate) mod refusal;
+mod server;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_uring::buf::BoundedBuf as _;
+use tokio_uring::net::TcpStream;
+
+use self::client::admit_client;
+use self::gate::{Gate, HandedOver, SocketHold};
+use self::refusal::Refusal;
+use self::server::admit_server;
+use super::Shard;
+use super::directory::Directory;
+use super::environment::{Environment, PanicWatch};
+use crate::counters::Counters;
+use crate::frame::upgrade::{self as http, RequestHead, UpgradeKey};
+use crate::id::ShardId;
+use crate::limits::{ADMISSIONS_MAX, EARLY_BYTES_MAX, REQUEST_HEAD_TIMEOUT};
+
+/// Time until it is tried again to accept, after the system had no descriptor or memory for it.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// What the admission tasks of a shard share.
+#[derive(Debug)]
+pub(super) struct Admission {
+    shard_id: ShardId,
+    shard: Rc<RefCell<Shard>>,
+    instance_id: Arc<str>,
+    directory: Arc<Directory>,
+    counters: Arc<Counters>,
+    gate: Arc<Gate>,
+    watch: PanicWatch,
+    running: Cell<usize>,
+}
+
+/// A request whose head is complete.
+struct Asked<'a> {
+    stream: &'a TcpStream,
+    peer: SocketAddr,
+    head: RequestHead,
+    /// The head, and what came behind it.
+    received: Vec<u8>,
+    head_bytes: usize,
+}
+
+impl Admission {
+    pub(super) fn new(environment: &Environment, shard: Rc<RefCell<Shard>>) -> Self {
+        Self {
+            shard_id: environment.shard,
+            shard,
+            instance_id: Arc::clone(&environment.instance_id),
+            directory: Arc::clone(&environment.directory),
+            counters: Arc::clone(&environment.counters),
+            gate: Arc::clone(&environment.gate),
+            watch: PanicWatch::new(environment),
+            running: Cell::new(0),
+        }
+    }
+}
+
+/// Accepts connections, each into a task of its own.
+pub(super) async fn accept(listener: TcpListener, admission: Rc<Admission>) {
+    let _watch = admission.watch.clone();
+    let listener = tokio_uring::net::TcpListener::from_std(listener);
+    loop {
+        if admission.running.get() >= ADMISSIONS_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                admission.counters.accepted.increment();
+                admission.running.set(admission.running.get() + 1);
+                admission
+                    .counters
+                    .admissions
+                    .set(admission.running.get() as u64);
+                let admission = Rc::clone(&admission);
+                tokio_uring::spawn(async move {
+                    let _watch = admission.watch.clone();
+                    admit(&stream, peer, &admission).await;
+                    admission.running.set(admission.running.get() - 1);
+                    admission
+                        .counters
+                        .admissions
+                        .set(admission.running.get() as u64);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(shard = %admission.shard_id, %error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+async fn admit(stream: &TcpStream, peer: SocketAddr, admission: &Admission) {
+    let read = within(REQUEST_HEAD_TIMEOUT, stream, read_request(stream, peer)).await;
+    let mut asked = match read {
+        Some(Ok(Some(asked))) => asked,
+        // There is nobody to answer.
+        Some(Ok(None)) => return,
+        None => {
+            tracing::debug!(shard = %admission.shard_id, %peer, "a request head did not come in time");
+            return;
+        }
+        Some(Err(refusal)) => return refuse(stream, None, &refusal, admission).await,
+    };
+    let admitted = match asked.head.path().trim_end_matches('/') {
+        "/client" if asked.head.wants_websocket() => admit_client(&mut asked, admission).await,
+        "/server" if asked.head.wants_websocket() => admit_server(&mut asked, admission).await,
+        _ => hand_over(&mut asked, admission),
+    };
+    if let Err(refusal) = admitted {
+        let (shard, path) = (admission.shard_id, asked.head.path());
+        tracing::debug!(%shard, %peer, path, status = refusal.status, reason = %refusal.text, "refused a connection");
+        refuse(stream, asked.head.header("origin"), &refusal, admission).await;
+    }
+}
+
+fn hand_over(asked: &mut Asked<'_>, admission: &Admission) -> Result<(), Refusal> {
+    let hold = admission.hold_socket()?;
+    let received = std::mem::take(&mut asked.received);
+    let handed_over = HandedOver {
+        stream: duplicate(asked.stream)?.into(),
+        hold,
+        received,
+        peer: asked.peer,
+    };
+    admission.counters.handed_over.increment();
+    admission
+        .gate
+        .control
+        .try_send(handed_over)
+        .map_err(|_| Refusal::unavailable("The service is busy."))
+}
+
+impl Asked<'_> {
+    /// What came behind the head: the first frames of a client in a hurry.
+    fn take_early(&mut self) -> Vec<u8> {
+        self.received.split_off(self.head_bytes)
+    }
+}
+
+impl Admission {
+    /// Refuses what there would be no descriptor for, and what would have to be closed again at once.
+    fn hold_socket(&self) -> Result<SocketHold, Refusal> {
+        if self.shard.borrow().is_draining() {
+            return Err(Refusal::unavailable("The service is shutting down."));
+        }
+        let hold = self.gate.sockets.hold();
+        hold.ok_or_else(|| {
+            Refusal::unavailable("The service has as many connections as it may have.")
+        })
+    }
+}
+
+/// Takes the socket over and answers 101. None if the client has gone meanwhile.
+async fn upgrade(stream: &TcpStream, key: &UpgradeKey) -> Result<Option<OwnedFd>, Refusal> {
+    // First what may fail for a reason of ours: after the 101 nothing can be refused any more.
+    let fd = duplicate(stream)?;
+    let answer = stream.write_all(http::switching_protocols(key));
+    let written = within(REQUEST_HEAD_TIMEOUT, stream, answer).await;
+    let is_there = written.is_some_and(|(written, _)| written.is_ok());
+    Ok((is_there && stream.set_nodelay(true).is_ok()).then_some(fd))
+}
+
+async fn refuse(
+    stream: &TcpStream,
+    origin: Option<&str>,
+    refusal: &Refusal,
+    admission: &Admission,
+) {
+    admission.counters.refused.increment();
+    let mut headers: Vec<(&str, &str)> = refusal.headers.to_vec();
+    if let Some(challenge) = &refusal.challenge {
+        headers.push(("WWW-Authenticate", challenge));
+    }
+    let cors = http::cors_headers(origin);
+    headers.extend(cors.iter().copied());
+    let response = http::refusal(refusal.status, &refusal.text, &headers);
+    // Whether it arrives is the client's concern.
+    let _ = within(REQUEST_HEAD_TIMEOUT, stream, stream.write_all(response)).await;
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Reads until the head is complete. None if the client has gone before.
+async fn read_request(stream: &TcpStream, peer: SocketAddr) -> Result<Option<Asked<'_>>, Refusal> {
+    const FIRST_READ_BYTES: usize = 2048;
+    let mut received: Vec<u8> = Vec::with_capacity(FIRST_READ_BYTES);
+    loop {
+        if received.len() == received.capacity() {
+            received.reserve(received.len());
+        }
+        let start = received.len();
+        let (read, buffer) = stream.read(received.slice(start..)).await;
+        received = buffer.into_inner();
+        match read {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+        match http::parse(&received) {
+            Ok(Some((_, head_bytes))) if received.len() - head_bytes > EARLY_BYTES_MAX => {
+                return Err(Refusal::bad_request(
+                    "Too much has been sent before the answer.",
+                ));
+            }
+            Ok(Some((head, head_bytes))) => {
+                return Ok(Some(Asked {
+                    stream,
+                    peer,
+                    head,
+                    received,
+                    head_bytes,
+                }));
+            }
+            Ok(None) => {}
+            Err(error) => return Err(Refusal::new(error.status(), error.to_string())),
+        }
+    }
+}
+
+/// Waits for an operation on a stream, but not for ever. After the time the stream is shut down, so that the operation ends.
+async fn within<T>(
+    timeout: Duration,
+    stream: &TcpStream,
+    operation: impl Future<Output = T>,
+) -> Option<T> {
+    let result = tokio::time::timeout(timeout, operation).await.ok();
+    if result.is_none() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    result
+}
+
+/// A descriptor of our own for the same socket: the runtime's goes with its stream.
+fn duplicate(stream: &TcpStream) -> Result<OwnedFd, Refusal> {
+    // SAFETY: The stream keeps its descriptor open while it is borrowed.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    borrowed.as_fd().try_clone_to_owned().map_err(|error| {
+        tracing::warn!(%error, "there is no descriptor for a connection");
+        Refusal::unavailable("The service has no descriptor left.")
+    })
+}
