@@ -1,0 +1,97 @@
+//! `POST /client/negotiate`: a client asks how it may connect, and gets an id to connect with.
+
+use std::time::Instant;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Control;
+use crate::id::{ConnectionId, ConnectionToken, ShardId};
+use crate::protocol::access_token::Audience;
+use crate::protocol::negotiate::{
+    NegotiateRequest, NegotiateResponse, NegotiateVersion, Transports, error_response,
+};
+use crate::shard::admission::identity::{bearer, hub_name, random, validate};
+use crate::shard::admission::refusal::Refusal;
+use crate::shard::pending::Expected;
+
+/// The transports that the service has.
+const SERVED: Transports = Transports::WEB_SOCKETS;
+
+pub(super) async fn negotiate(
+    State(control): State<Control>,
+    method: Method,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if method != Method::POST {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response();
+    }
+    match answer(&control, &headers, query.as_deref().unwrap_or_default()) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String, Refusal> {
+    let hub = hub_name(query)?;
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let token = validate(
+        &control.gate.keys,
+        bearer(authorization),
+        Audience::Client(&hub),
+    )?;
+    let request = match NegotiateRequest::from_query(query) {
+        Ok(request) => request,
+        // With status 200, as clients expect it.
+        Err(error) => return Ok(error_response(&error.to_string())),
+    };
+    let entry = control.directory.hub(&hub)?;
+    let random = || random().map_err(|error| Refusal::unavailable(error.to_string()));
+    // The place is taken now, so that the clients of a storm, who all negotiate first, spread over the server connections; and so that
+    // the id can name the shard on which the connection will live.
+    let reservation = entry.place_client(&token.sticky(), None);
+    let shard = reservation
+        .as_ref()
+        .map_or(ShardId(0), |reservation| reservation.server().shard);
+    let connection_id = ConnectionId::new(shard, random()?);
+    let connection_token = match request.version {
+        NegotiateVersion::Zero => ConnectionToken::from(connection_id),
+        NegotiateVersion::One => ConnectionToken::new(random()?),
+    };
+    let expected = Expected {
+        id: connection_id,
+        reservation,
+    };
+    let pending = &control.gate.pending;
+    pending
+        .expect(connection_token, expected, hub, Instant::now())
+        .map_err(|full| Refusal::unavailable(full.to_string()))?;
+    let transports = token.transports() & SERVED;
+    Ok(NegotiateResponse {
+        version: request.version,
+        connection_id,
+        connection_token,
+        transports,
+    }
+    .to_json())
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, self.text).into_response();
+        if let Some(challenge) = self
+            .challenge
+            .and_then(|challenge| HeaderValue::try_from(challenge).ok())
+        {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}

@@ -1,0 +1,309 @@
+//! One running service: its shards, its control plane, and how they start and stop together.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+
+use crate::config::{ConfigError, ServiceConfig};
+use crate::control::{self, Control};
+use crate::counters::Counters;
+use crate::id::ShardId;
+use crate::inspector::Inspector;
+use crate::limits::{DESCRIPTORS_RESERVED, MAILBOX_DEPTH};
+use crate::shard::admission::gate::{Gate, Sockets};
+use crate::shard::admission::identity::random;
+use crate::shard::directory::Directory;
+use crate::shard::mailbox::{Postboxes, mailbox};
+use crate::shard::pending::PendingConnections;
+use crate::shard::ring::probe::{ProbeError, probe};
+use crate::shard::ring::wake::Wake;
+use crate::shard::{self, Delivery, Environment, ShardError};
+
+const BACKLOG: i32 = 4096;
+/// Connections that wait for the control plane.
+const HANDED_OVER_DEPTH: usize = 4096;
+/// Why a service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration makes no sense, or would be dangerous.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The kernel does not provide what is needed.
+    #[error(transparent)]
+    Kernel(#[from] ProbeError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread or a wake-up could not be made.
+    #[error("cannot start a shard: {0}")]
+    Shard(#[from] io::Error),
+}
+
+/// A running service. Dropping it does not stop it; [`Service::drain`] does.
+#[derive(Debug)]
+pub struct Service {
+    config: ServiceConfig,
+    admin: Option<SocketAddr>,
+    inspector: Inspector,
+    shards: Vec<JoinHandle<()>>,
+    control_tasks: Vec<tokio::task::JoinHandle<()>>,
+    failures: mpsc::UnboundedReceiver<ShardError>,
+}
+
+impl Service {
+    /// Starts all shards and the control plane, which runs on the tokio runtime that this is called on.
+    pub async fn start(mut config: ServiceConfig) -> Result<Self, StartError> {
+        config.validate()?;
+        probe()?;
+        let cores = cores(&config);
+        let shard_count = match config.shards {
+            Some(shards) => usize::from(shards.get()),
+            None => cores.len().max(1),
+        };
+        let listeners =
+            listen(config.listen, shard_count).map_err(|source| StartError::Listen {
+                address: config.listen,
+                source,
+            })?;
+        if let Some(listener) = listeners.first() {
+            config.listen = listener.local_addr()?;
+        }
+
+        // Before there are shards, which would go on without a service.
+        let admin_listener = listen_for_admin(config.admin).await?;
+
+        let directory = Arc::new(Directory::new(shard_count));
+        let (control, handed_over) = mpsc::channel(HANDED_OVER_DEPTH);
+        let gate = Arc::new(Gate {
+            keys: config.token_keys(),
+            pending: Arc::new(PendingConnections::default()),
+            sockets: Arc::new(Sockets::new(sockets_max(config.connections_max))),
+            trust_forwarded_for: config.trust_forwarded_for,
+            control,
+        });
+        let control = Control {
+            directory: Arc::clone(&directory),
+            gate: Arc::clone(&gate),
+        };
+        let mut control_tasks = vec![tokio::spawn(control::serve(handed_over, control))];
+
+        let instance_id: Arc<str> = instance_id()?.into();
+        let (failed, failures) = mpsc::unbounded_channel();
+        let (inspector, shards) =
+            start_shards(listeners, |shard, postboxes, counters| Environment {
+                shard,
+                core: cores.get(shard.index() % cores.len().max(1)).copied(),
+                instance_id: Arc::clone(&instance_id),
+                postboxes,
+                directory: Arc::clone(&directory),
+                counters,
+                gate: Arc::clone(&gate),
+                failed: failed.clone(),
+            })?;
+        let admin = match admin_listener {
+            Some(listener) => {
+                let address = listener.local_addr()?;
+                control_tasks.push(tokio::spawn(serve_admin(listener, inspector.clone())));
+                Some(address)
+            }
+            None => None,
+        };
+        tracing::info!(listen = %config.listen, ?admin, shards = shard_count, ?cores, %instance_id, "the service is up");
+        Ok(Self {
+            config,
+            admin,
+            inspector,
+            shards,
+            control_tasks,
+            failures,
+        })
+    }
+
+    /// Where clients and app servers connect.
+    pub fn address(&self) -> SocketAddr {
+        self.config.listen
+    }
+
+    /// Where operators look.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What an app server has to be configured with.
+    pub fn connection_string(&self) -> Result<String, ConfigError> {
+        Ok(self.config.connection_string()?.text())
+    }
+
+    /// A way to look into it.
+    pub fn inspector(&self) -> Inspector {
+        self.inspector.clone()
+    }
+
+    /// Waits for a shard to fail. It never does, unless something is broken.
+    pub async fn failure(&mut self) -> ShardError {
+        match self.failures.recv().await {
+            Some(failure) => failure,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes all connections in good order and ends all shards.
+    pub async fn drain(mut self) -> Result<(), ShardError> {
+        for postbox in self.inspector.postboxes() {
+            let mut delivery = Delivery::Drain;
+            while let Err(back) = postbox.post(delivery) {
+                delivery = back;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let shards = self.shards;
+        let joined = tokio::task::spawn_blocking(move || {
+            for shard in shards {
+                // A panic has been reported while it unwound.
+                let _ = shard.join();
+            }
+        });
+        let _ = joined.await;
+        for task in self.control_tasks {
+            task.abort();
+        }
+        match self.failures.try_recv() {
+            Ok(failure) => Err(failure),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Starts a shard for each listener.
+fn start_shards(
+    listeners: Vec<TcpListener>,
+    environment: impl Fn(ShardId, Postboxes<Delivery, Wake>, Arc<Counters>) -> Environment,
+) -> io::Result<(Inspector, Vec<JoinHandle<()>>)> {
+    let mut mailboxes = Vec::new();
+    let mut postboxes = Vec::new();
+    for _ in &listeners {
+        let wake = Wake::new()?;
+        let (postbox, mailbox) = mailbox(MAILBOX_DEPTH, wake.clone());
+        mailboxes.push((mailbox, wake));
+        postboxes.push(postbox);
+    }
+    let postboxes: Postboxes<Delivery, Wake> = postboxes.into();
+    let counters: Arc<[Arc<Counters>]> = listeners.iter().map(|_| Arc::default()).collect();
+    let mut shards = Vec::new();
+    for (index, ((listener, (mailbox, wake)), counters)) in listeners
+        .into_iter()
+        .zip(mailboxes)
+        .zip(counters.iter())
+        .enumerate()
+    {
+        let environment = environment(
+            ShardId(index as u16),
+            Arc::clone(&postboxes),
+            Arc::clone(counters),
+        );
+        shards.push(shard::start(environment, listener, mailbox, wake)?);
+    }
+    Ok((Inspector::new(postboxes, counters), shards))
+}
+
+/// The cores that shards are pinned to, in the order of the shards.
+fn cores(config: &ServiceConfig) -> Vec<usize> {
+    match &config.cores {
+        Some(list) => list.indexes().to_vec(),
+        None => core_affinity::get_core_ids()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|core| core.id)
+            .collect(),
+    }
+}
+
+/// One listener per shard on the same address: the kernel spreads connections over them.
+fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Sharing the port must not let a second service on it by accident, so first it is seen to be free.
+    let mut bound = socket(address, false)?
+        .local_addr()?
+        .as_socket()
+        .unwrap_or(address);
+    bound.set_ip(address.ip());
+    (0..count)
+        .map(|_| {
+            let socket = socket(bound, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+async fn listen_for_admin(
+    address: Option<SocketAddr>,
+) -> Result<Option<tokio::net::TcpListener>, StartError> {
+    match address {
+        Some(address) => match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(source) => Err(StartError::Listen { address, source }),
+        },
+        None => Ok(None),
+    }
+}
+
+async fn serve_admin(listener: tokio::net::TcpListener, inspector: Inspector) {
+    if let Err(error) = axum::serve(listener, control::admin::router(inspector)).await {
+        tracing::error!(%error, "the admin port is not served any more");
+    }
+}
+
+/// Connections that there are descriptors for, after asking for as many descriptors as the system gives.
+fn sockets_max(configured: Option<usize>) -> usize {
+    let limit = rlimit::raise_descriptors().unwrap_or(1024);
+    let possible = limit.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    configured.map_or(possible, |configured| configured.min(possible))
+}
+
+fn instance_id() -> io::Result<String> {
+    Ok(format!("{:016x}", random()? as u64))
+}
+
+mod rlimit {
+    use std::io;
+
+    /// Raises the soft limit on descriptors to the hard one, and says what it is.
+    pub(super) fn raise_descriptors() -> io::Result<usize> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: The pointer is to a live `rlimit`.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: As above. A refusal leaves the limit as it was.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+            tracing::warn!(error = %io::Error::last_os_error(), "the limit on descriptors could not be raised");
+        }
+        Ok(limit.rlim_cur as usize)
+    }
+}
