@@ -1,0 +1,23 @@
+//! The data plane from outside: real sockets, hand-made frames, and the counters to look at afterwards. One property per file.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not expected is a failure"
+)]
+
+mod admission;
+mod back_pressure;
+mod buffers;
+mod cuts;
+mod drain;
+mod faults;
+mod idle;
+mod order;
+mod peers;
+mod resets;
+mod stage;
