@@ -1,0 +1,94 @@
+// Runs the suites over every combination that must work, and counts.
+//
+//   node run.mjs                 everything
+//   node run.mjs --app selfhost  the hub suite against plain ASP.NET Core SignalR: checks the tests themselves
+//   node run.mjs hub/streams     only the files whose path contains this
+//
+// The last line is `passed=N failed=N skipped=N`. Needs HUBRING_BIN or a built target/, and HUBRING_SDK_APP for the SDK app server.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { artifacts } from './support/process.mjs';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+
+const runs = [
+  { folders: ['hub', 'service', 'page'], app: 'reference', connections: 5, shards: 2 },
+  { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
+  { folders: ['hub', 'service'], app: 'sdk', connections: 5, shards: 2 },
+  { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
+  { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
+];
+const calibration = [{ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0 }];
+
+// What does not depend on the app server need not run again with another one.
+const withoutApp = /(tokens|negotiate)\.test/;
+
+const concurrency = 2;
+const testMs = 90_000;
+
+function parse(args) {
+  const options = { app: undefined, words: [] };
+  for (let index = 0; index < args.length; index += 1) {
+    if (args[index] === '--app') options.app = args[(index += 1)];
+    else options.words.push(args[index]);
+  }
+  return options;
+}
+
+function filesOf({ folders, app }, words) {
+  return folders
+    .flatMap((folder) => readdirSync(path.join(here, folder)).map((name) => path.join(folder, name)))
+    .filter((file) => file.endsWith('.test.mjs'))
+    .filter((file) => !(app === 'sdk' && withoutApp.test(file)))
+    .filter((file) => words.length === 0 || words.some((word) => file.includes(word)));
+}
+
+async function runOnce(run, files) {
+  const name = `${run.app}-${run.connections}-${run.shards}`;
+  const report = path.join(artifacts, `${name}.tap`);
+  console.log(`\n== ${run.app}, ${run.connections} server connection(s), ${run.shards} shard(s): ${files.length} file(s)`);
+  const started = Date.now();
+  const child = spawn(process.execPath, [
+    '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${testMs}`,
+    '--test-reporter=spec', '--test-reporter-destination=stdout', '--test-reporter=tap', `--test-reporter-destination=${report}`,
+    ...files,
+  ], {
+    cwd: here,
+    stdio: 'inherit',
+    env: { ...process.env, HUBRING_TEST_APP: run.app, HUBRING_TEST_CONNECTIONS: `${run.connections}`, HUBRING_TEST_SHARDS: `${run.shards}` },
+  });
+  await once(child, 'exit');
+  console.log(`== took ${Math.round((Date.now() - started) / 1000)} s`);
+  return countsOf(report, child.exitCode);
+}
+
+// From the summary that the TAP reporter writes at the end; without one the run itself has failed.
+function countsOf(report, exitCode) {
+  const text = readFileSync(report, 'utf8');
+  const count = (word) => Number(new RegExp(`^# ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+  const failed = count('fail') + count('cancelled');
+  return { passed: count('pass'), failed: failed === 0 && exitCode !== 0 ? 1 : failed, skipped: count('skipped') };
+}
+
+const { app, words } = parse(process.argv.slice(2));
+rmSync(artifacts, { recursive: true, force: true });
+mkdirSync(artifacts, { recursive: true });
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+for (const run of [...runs, ...calibration].filter((each) => (app ? each.app === app : each.app !== 'selfhost'))) {
+  const files = filesOf(run, words);
+  if (files.length === 0) continue;
+  if (run.app !== 'reference' && !process.env.HUBRING_SDK_APP) {
+    console.log(`\n== SKIPPED: ${files.length} file(s) with the SDK app server, because HUBRING_SDK_APP is not set (see tests/README.md)`);
+    continue;
+  }
+  const counts = await runOnce(run, files);
+  for (const key of Object.keys(total)) total[key] += counts[key];
+}
+console.log(`passed=${total.passed} failed=${total.failed} skipped=${total.skipped}`);
+process.exitCode = total.failed === 0 ? 0 : 1;

@@ -1,0 +1,143 @@
+// Child processes: started on free ports, logged to tests/artifacts/, stopped by their id.
+
+import { spawn } from 'node:child_process';
+import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import path from 'node:path';
+import { within } from './wait.mjs';
+
+export const repository = fileURLToPath(new URL('../../../', import.meta.url));
+export const artifacts = path.join(repository, 'tests', 'artifacts');
+
+// The kernel ends a child whose parent has gone, so not even a runner that is killed leaves one behind.
+const dieWithParent = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--'] : [];
+
+const stopMs = 10_000;
+const running = new Set();
+let started = 0;
+
+process.on('exit', () => {
+  for (const child of running) child.signal('SIGKILL');
+});
+
+export class Process {
+  #child;
+  #tail = [];
+
+  // `name` goes into the log's file name; `environment` is added to ours.
+  constructor(name, command, args, environment = {}) {
+    const [program, ...rest] = [...dieWithParent, command, ...args];
+    this.name = name;
+    this.#child = spawn(program, rest, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.ended = once(this.#child, 'exit').then(([code, signal]) => {
+      running.delete(this);
+      return { code, signal };
+    });
+    this.ended.catch(() => running.delete(this));
+    this.#log();
+    running.add(this);
+  }
+
+  get hasEnded() {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  get pid() {
+    return this.#child.pid;
+  }
+
+  // The last lines of both streams: what to show when the process did not do its job.
+  get tail() {
+    return `--- ${this.name}, log ${this.logPath}\n${this.#tail.join('')}`;
+  }
+
+  signal(name) {
+    if (!this.hasEnded) process.kill(this.pid, name);
+  }
+
+  async kill() {
+    this.signal('SIGKILL');
+    return this.ended;
+  }
+
+  // Asks politely; whoever does not go in time is killed and reported.
+  async stop() {
+    this.signal('SIGTERM');
+    try {
+      return await within(stopMs, this.ended, () => `${this.name} did not end on SIGTERM\n${this.tail}`);
+    } catch (error) {
+      await this.kill();
+      throw error;
+    }
+  }
+
+  // The first line of standard output that matches.
+  line(pattern, ms = 15_000) {
+    const { stdout } = this.#child;
+    let text = '';
+    const found = new Promise((resolve, reject) => {
+      stdout.on('data', (chunk) => {
+        text += chunk;
+        const line = text.split('\n').find((each) => pattern.test(each));
+        if (line) resolve(line.trim());
+      });
+      this.ended.then(({ code, signal }) => reject(new Error(`${this.name} ended (${signal ?? code})\n${this.tail}`)), reject);
+    });
+    return within(ms, found, () => `${this.name} printed no line like ${pattern}\n${this.tail}`);
+  }
+
+  // Waits until GET `url` answers 200.
+  async healthy(url, ms = 30_000) {
+    const deadline = Date.now() + ms;
+    while (!this.hasEnded) {
+      const response = await fetch(url).catch(() => undefined);
+      await response?.arrayBuffer();
+      if (response?.status === 200) return;
+      if (Date.now() > deadline) throw new Error(`${url} answers ${response?.status ?? 'nothing'} after ${ms} ms\n${this.tail}`);
+      await new Promise((resume) => setTimeout(resume, 20));
+    }
+    throw new Error(`${this.name} ended before ${url} answered 200\n${this.tail}`);
+  }
+
+  #log() {
+    mkdirSync(artifacts, { recursive: true });
+    const suite = path.basename(process.argv[1] ?? 'repl', '.test.mjs');
+    this.logPath = path.join(artifacts, `${suite}-${process.pid}-${++started}-${this.name}.log`);
+    const file = createWriteStream(this.logPath);
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.pipe(file, { end: false });
+      stream.on('data', (chunk) => {
+        this.#tail.push(chunk.toString());
+        if (this.#tail.length > 40) this.#tail.shift();
+      });
+    }
+    this.ended.finally(() => file.end()).catch(() => {});
+  }
+}
+
+// Below the range from which the kernel takes the ports of outgoing connections, so that nobody gets the port of a process while it is
+// restarted.
+const portMin = 15_000;
+const portMax = 32_000;
+
+// Ports on which nobody listens.
+export async function freePorts(count) {
+  const ports = new Set();
+  while (ports.size < count) {
+    const port = portMin + Math.floor(Math.random() * (portMax - portMin));
+    if (await isFree(port)) ports.add(port);
+  }
+  return [...ports];
+}
+
+async function isFree(port) {
+  const server = createServer();
+  const free = await new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => resolve(true));
+  });
+  if (free) await new Promise((closed) => server.close(closed));
+  return free;
+}

@@ -1,0 +1,161 @@
+// What a test file runs against: the service and one app server, or, to calibrate the tests, plain ASP.NET Core SignalR.
+//
+//   HUBRING_TEST_APP          reference (hubring app-server), sdk (HUBRING_SDK_APP), selfhost (HUBRING_SDK_APP alone)
+//   HUBRING_TEST_CONNECTIONS  server connections of a hub
+//   HUBRING_TEST_SHARDS       shards of the service
+//   HUBRING_BIN               the binary under test
+
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import assert from 'node:assert/strict';
+import { Process, freePorts, repository } from './process.mjs';
+import { Client } from './client.mjs';
+
+export const parameters = {
+  app: process.env.HUBRING_TEST_APP ?? 'reference',
+  connections: Number(process.env.HUBRING_TEST_CONNECTIONS ?? 5),
+  shards: Number(process.env.HUBRING_TEST_SHARDS ?? 2),
+};
+
+export const protocols = ['json', 'messagepack'];
+export const hasService = parameters.app !== 'selfhost';
+export const isSdk = parameters.app !== 'reference';
+
+// Reasons to skip a test, for node:test's `skip` option.
+export const unlessService = hasService ? false : 'needs the service';
+export const unlessSdk = isSdk ? false : 'a method of the SDK app server only';
+
+export function binary() {
+  const named = process.env.HUBRING_BIN;
+  const candidates = named ? [path.resolve(named)] : ['release', 'debug'].map((profile) => path.join(repository, 'target', profile, 'hubring'));
+  const found = candidates.find(existsSync);
+  assert.ok(found, `no binary to test: build it or set HUBRING_BIN (looked at ${candidates.join(', ')})`);
+  return found;
+}
+
+export class Service {
+  static async start({ shards = parameters.shards, ports, args = [] } = {}) {
+    const [port, adminPort] = ports ?? await freePorts(2);
+    const child = new Process('service', binary(), ['serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`, '--shards', `${shards}`, ...args]);
+    const service = new Service();
+    const line = child.line(/^\s*Endpoint=/);
+    await Promise.all([child.healthy(`http://127.0.0.1:${adminPort}/healthz`), line]);
+    return Object.assign(service, {
+      process: child,
+      ports: [port, adminPort],
+      url: `http://127.0.0.1:${port}`,
+      admin: `http://127.0.0.1:${adminPort}`,
+      connectionString: await line,
+    });
+  }
+
+  get accessKey() {
+    return /AccessKey=([^;]+)/.exec(this.connectionString)[1];
+  }
+
+  // All samples of the metrics page: [{ name, labels, value }].
+  async samples() {
+    const text = await (await fetch(`${this.admin}/metrics`)).text();
+    return [...text.matchAll(/^([a-z_]+)(?:\{(.*)\})? ([-+0-9.eE]+)/gm)].map(([, name, labels = '', value]) => ({
+      name,
+      labels: Object.fromEntries([...labels.matchAll(/([a-z_]+)="([^"]*)"/g)].map(([, key, text]) => [key, text])),
+      value: Number(value),
+    }));
+  }
+
+  // A counter summed over its labels, or nothing when the page does not have it.
+  async metric(name) {
+    const samples = (await this.samples()).filter((sample) => sample.name === name);
+    return samples.length === 0 ? undefined : samples.reduce((sum, sample) => sum + sample.value, 0);
+  }
+}
+
+export class App {
+  // `service` is not used by selfhost.
+  static async start(service, { kind = parameters.app, connections = parameters.connections, ports, environment = {}, healthy = true } = {}) {
+    const [port] = ports ?? await freePorts(1);
+    const child = kind === 'reference' ? reference(service, port, connections) : sdk(kind, service, port, connections, environment);
+    const app = Object.assign(new App(), { process: child, ports: [port], url: `http://127.0.0.1:${port}`, kind, service });
+    if (healthy) await app.healthy();
+    return app;
+  }
+
+  healthy() {
+    return this.process.healthy(`${this.url}/healthz`);
+  }
+
+  // One of the SDK app server's own endpoints: its answer as text.
+  async call(pathAndQuery) {
+    const response = await fetch(this.url + pathAndQuery, { method: 'POST' });
+    const text = await response.text();
+    assert.equal(response.status, 200, `${pathAndQuery}: ${response.status} ${text}`);
+    return text;
+  }
+
+  // The connection ids that this process serves (SDK app server only).
+  async connected() {
+    return JSON.parse(await this.call('/connections'));
+  }
+}
+
+function reference(service, port, connections) {
+  return new Process('app-server', binary(), ['app-server', '--connection-string', service.connectionString, '--listen', `127.0.0.1:${port}`, '--server-connections', `${connections}`, '--hub2']);
+}
+
+function sdk(kind, service, port, connections, environment) {
+  const program = process.env.HUBRING_SDK_APP;
+  assert.ok(program, 'HUBRING_SDK_APP names no SDK app server: see tests/README.md');
+  const mode = kind === 'selfhost' ? { SELFHOST: '1' } : { ASRS: service.connectionString, CONNS: `${connections}` };
+  return new Process('sdk-app-server', program, ['--urls', `http://127.0.0.1:${port}`], { HUB2: '1', ...mode, ...environment });
+}
+
+export class Rig {
+  #clients = new Set();
+  #extra = [];
+
+  static async start(options = {}) {
+    const rig = new Rig();
+    rig.service = hasService ? await Service.start(options) : undefined;
+    rig.app = await App.start(rig.service, options);
+    return rig;
+  }
+
+  // A connected client that has got its hello.
+  async client(options = {}) {
+    const client = new Client(options.app ?? this.app, options);
+    this.#clients.add(client);
+    await client.start();
+    return client;
+  }
+
+  clients(count, options = {}) {
+    return Promise.all(Array.from({ length: count }, (_, index) => this.client(typeof options === 'function' ? options(index) : options)));
+  }
+
+  // One more app server on the same service, stopped with the rig.
+  async secondApp(options) {
+    const app = await App.start(this.service, options);
+    this.#extra.push(app);
+    return app;
+  }
+
+  async stopClients() {
+    await Promise.all([...this.#clients].map((client) => client.stop()));
+    this.#clients.clear();
+  }
+
+  async stop() {
+    await this.stopClients();
+    for (const app of [...this.#extra, this.app]) await app?.process.stop();
+    await this.service?.process.stop();
+  }
+
+  // The rule of the data plane: what one client and its app server say to each other stays on one shard.
+  async assertNoRelayCrossed() {
+    if (!this.service) return;
+    const relayed = await this.service.metric('hubring_relayed_messages_total');
+    const crossed = await this.service.metric('hubring_relays_crossed_shard_total');
+    assert.ok(relayed > 0, `hubring_relayed_messages_total is ${relayed} after a test that relayed messages`);
+    assert.equal(crossed, 0, 'hubring_relays_crossed_shard_total');
+  }
+}
