@@ -12,8 +12,9 @@
 //! | [`routing`] | messages → effects: who is connected, in which group, and where a message has to go |
 //! | [`config`] | what an operator decides |
 //! | [`shard`] | the data plane's I/O: one pinned thread per core, with all that concerns io_uring in [`shard::ring`] |
+//! | [`inspector`] | a look into running shards |
 //! | [`control`] | plain HTTP: negotiate, health, metrics, listings |
-//! | [`service`] | a whole service, started and stopped as one: this and [`control`]'s admin port know each other |
+//! | [`service`] | a whole service, started and stopped as one |
 //!
 //! Apart from all that stands [`app_server`], the other end of the service protocol: with it a Rust program serves hubs behind the
 //! service. It shares [`frame`], [`protocol`] and [`id`] with the service and nothing else.

@@ -11,7 +11,7 @@
 //!                           │ mailbox               ▼ postboxes of other shards
 //! ```
 //!
-//! A shard works in turns. A turn takes what has come (mails, completions), lets the router say what has to be done, queues it, and
+//! A shard works in turns. A turn takes what has come (completions, mails), lets the router say what has to be done, queues it, and
 //! hands everything queued for a socket to the kernel in one piece. Turns follow each other until nothing is left; then the shard
 //! sleeps until its eventfd is signalled.
 //!
