@@ -19,14 +19,14 @@ const runs = [
   { folders: ['hub', 'service', 'page'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
-  { folders: ['hub', 'service'], app: 'sdk', connections: 5, shards: 2 },
+  { folders: ['hub', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
 ];
 const calibration = [{ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0 }];
 
 // What does not depend on the app server need not run again with another one.
-const withoutApp = /(tokens|negotiate)\.test/;
+const withoutApp = /(tokens|negotiate|demo_page)\.test/;
 
 const concurrency = 2;
 const testMs = 90_000;

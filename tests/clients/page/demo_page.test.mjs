@@ -2,32 +2,21 @@
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
-import { chromium } from 'playwright-core';
+import { openBrowser, unlessBrowser } from '../support/browser.mjs';
 import { Process, artifacts, freePorts } from '../support/process.mjs';
 import { binary } from '../support/rig.mjs';
-import { patienceMs } from '../support/wait.mjs';
 
-const executablePath = process.env.HUBRING_CHROMIUM ?? '/usr/bin/chromium';
-const skip = existsSync(executablePath) ? false : `no browser at ${executablePath}: install Debian's chromium or set HUBRING_CHROMIUM`;
-const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-
-test('two tabs chat, and the page shows what flows', { skip }, async () => {
+test('two tabs chat, and the page shows what flows', { skip: unlessBrowser }, async () => {
   const [port, appPort] = await freePorts(2);
   const demo = new Process('demo', binary(), ['demo', '--listen', `127.0.0.1:${port}`, '--app-listen', `127.0.0.1:${appPort}`]);
-  const profile = await mkdtemp(path.join(os.tmpdir(), 'hubring-demo-'));
   const url = `http://127.0.0.1:${appPort}/`;
   await demo.healthy(url);
-  const browser = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, viewport: { width: 1100, height: 800 } });
+  const { browser, close } = await openBrowser();
   after(async () => {
-    await browser.close();
+    await close();
     await demo.stop();
-    await rm(profile, { recursive: true, force: true });
   });
-  browser.setDefaultTimeout(patienceMs);
 
   const faults = [];
   const open = async (name) => {
