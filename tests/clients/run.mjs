@@ -30,6 +30,9 @@ const withoutApp = /(tokens|negotiate|demo_page)\.test/;
 
 const concurrency = 2;
 const testMs = 90_000;
+// Of each failure that is repeated at the end: lines, and characters of a line.
+const detailsMax = 24;
+const lineMax = 400;
 
 function parse(args) {
   const options = { app: undefined, words: [] };
@@ -64,15 +67,23 @@ async function runOnce(run, files) {
   });
   await once(child, 'exit');
   console.log(`== took ${Math.round((Date.now() - started) / 1000)} s`);
-  return countsOf(report, child.exitCode);
+  const text = readFileSync(report, 'utf8');
+  return { ...countsOf(text, child.exitCode), failures: failuresOf(text).map((failure) => `${name}: ${failure}`) };
 }
 
 // From the summary that the TAP reporter writes at the end; without one the run itself has failed.
-function countsOf(report, exitCode) {
-  const text = readFileSync(report, 'utf8');
+function countsOf(text, exitCode) {
   const count = (word) => Number(new RegExp(`^# ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
   const failed = count('fail') + count('cancelled');
   return { passed: count('pass'), failed: failed === 0 && exitCode !== 0 ? 1 : failed, skipped: count('skipped') };
+}
+
+// What failed, and how it says so. A test that failed only because one inside it did says nothing new.
+function failuresOf(text) {
+  const reports = text.matchAll(/^( *)not ok \d+ - (.*)\n\1  ---\n([^]*?)\n\1  \.\.\.$/gm);
+  return [...reports]
+    .filter(([, , , details]) => !details.includes("failureType: 'subtestsFailed'"))
+    .map(([, , name, details]) => [name, ...details.split('\n').map((line) => `   ${line.slice(0, lineMax)}`).slice(0, detailsMax)].join('\n'));
 }
 
 const { app, words } = parse(process.argv.slice(2));
@@ -80,6 +91,7 @@ rmSync(artifacts, { recursive: true, force: true });
 mkdirSync(artifacts, { recursive: true });
 
 const total = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
 for (const run of [...runs, ...calibration].filter((each) => (app ? each.app === app : each.app !== 'selfhost'))) {
   const files = filesOf(run, words);
   if (files.length === 0) continue;
@@ -89,6 +101,9 @@ for (const run of [...runs, ...calibration].filter((each) => (app ? each.app ===
   }
   const counts = await runOnce(run, files);
   for (const key of Object.keys(total)) total[key] += counts[key];
+  failures.push(...counts.failures);
 }
+// Once more and together, behind the many lines of what passed.
+for (const failure of failures) console.log(`\n== FAILED ${failure}`);
 console.log(`passed=${total.passed} failed=${total.failed} skipped=${total.skipped}`);
 process.exitCode = total.failed === 0 ? 0 : 1;
