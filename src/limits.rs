@@ -5,6 +5,13 @@
 
 use std::time::Duration;
 
+// --- Start ---
+
+/// Time that an address may be in use when the service starts. Longer: it ends with an error.
+pub const ADDRESS_IN_USE_MAX: Duration = Duration::from_secs(5);
+/// Time between tries to get such an address.
+pub const ADDRESS_RETRY_DELAY: Duration = Duration::from_millis(20);
+
 // --- Admission: before a connection belongs to a hub ---
 
 /// Time in which a request head has to be complete. Later: the connection is closed without an answer.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
 use crate::inspector::Inspector;
-use crate::limits::{DESCRIPTORS_RESERVED, MAILBOX_DEPTH};
+use crate::limits::{ADDRESS_IN_USE_MAX, ADDRESS_RETRY_DELAY, DESCRIPTORS_RESERVED, MAILBOX_DEPTH};
 use crate::shard::admission::gate::{Gate, Sockets};
 use crate::shard::admission::identity::random;
 use crate::shard::directory::Directory;
@@ -70,11 +70,7 @@ impl Service {
             Some(shards) => usize::from(shards.get()),
             None => cores.len().max(1),
         };
-        let listeners =
-            listen(config.listen, shard_count).map_err(|source| StartError::Listen {
-                address: config.listen,
-                source,
-            })?;
+        let listeners = once_free(config.listen, || listen(config.listen, shard_count)).await?;
         if let Some(listener) = listeners.first() {
             config.listen = listener.local_addr()?;
         }
@@ -245,6 +241,28 @@ fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
         .collect()
 }
 
+/// Listens on an address, and waits a while if it is in use: the kernel takes the rings of a process apart, and closes the sockets in them,
+/// only after that process has ended. A service that is started again at once would not get its own address.
+async fn once_free<T>(
+    address: SocketAddr,
+    listen: impl Fn() -> io::Result<T>,
+) -> Result<T, StartError> {
+    let deadline = Instant::now() + ADDRESS_IN_USE_MAX;
+    let mut is_told = false;
+    loop {
+        match listen() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !is_told {
+                    tracing::info!(%address, "waits for an address that is in use");
+                    is_told = true;
+                }
+                tokio::time::sleep(ADDRESS_RETRY_DELAY).await;
+            }
+            listening => return listening.map_err(|source| StartError::Listen { address, source }),
+        }
+    }
+}
+
 fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -260,13 +278,16 @@ fn socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
 async fn listen_for_admin(
     address: Option<SocketAddr>,
 ) -> Result<Option<tokio::net::TcpListener>, StartError> {
-    match address {
-        Some(address) => match tokio::net::TcpListener::bind(address).await {
-            Ok(listener) => Ok(Some(listener)),
-            Err(source) => Err(StartError::Listen { address, source }),
-        },
-        None => Ok(None),
-    }
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let listen = || {
+        let socket = socket(address, false)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(socket.into())
+    };
+    once_free(address, listen).await.map(Some)
 }
 
 async fn serve_admin(listener: tokio::net::TcpListener, inspector: Inspector) {

@@ -69,6 +69,25 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
+fn an_address_that_becomes_free_in_time_is_waited_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut service = hubring(&["serve", "--listen", &address, "--admin", "off"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("waits for an address that is in use")));
+    drop(taken);
+    assert!(lines.any(|line| line.contains("the service is up")));
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
+
+#[test]
 fn an_access_key_reaches_neither_log_nor_error() {
     let key = "a-secret-that-nobody-may-read";
     let (code, out, error) = output_of(&[
