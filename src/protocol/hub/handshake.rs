@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::message::MessageProtocol;
+
 /// What a client and its app server speak once the handshake is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HubProtocol {
@@ -39,6 +41,15 @@ impl HubProtocol {
             Self::MessagePack => "messagepack",
             Self::BlazorPack => "blazorpack",
             Self::Other(name) => name,
+        }
+    }
+
+    /// How its messages are cut and read, if that is known here.
+    pub fn message_protocol(&self) -> Option<MessageProtocol> {
+        match self {
+            Self::Json => Some(MessageProtocol::Json),
+            Self::MessagePack | Self::BlazorPack => Some(MessageProtocol::MessagePack),
+            Self::Other(_) => None,
         }
     }
 

@@ -77,15 +77,15 @@ pub fn encode(message: &HubMessage) -> Vec<u8> {
 }
 
 /// A record's body while it is being read.
-struct Body<'a>(&'a [u8]);
+pub(super) struct Body<'a>(pub(super) &'a [u8]);
 
-impl Body<'_> {
-    fn array(&mut self, field: &'static str) -> Result<u32, HubMessageError> {
+impl<'a> Body<'a> {
+    pub(super) fn array(&mut self, field: &'static str) -> Result<u32, HubMessageError> {
         let shape = "array";
         read::read_array_len(&mut self.0).map_err(|_| HubMessageError::FieldLength { field, shape })
     }
 
-    fn integer(&mut self, field: &'static str) -> Result<i64, HubMessageError> {
+    pub(super) fn integer(&mut self, field: &'static str) -> Result<i64, HubMessageError> {
         let expected = "Int32";
         read::read_int(&mut self.0).map_err(|_| HubMessageError::Field { field, expected })
     }
@@ -102,6 +102,14 @@ impl Body<'_> {
     }
 
     fn optional_text(&mut self, field: &'static str) -> Result<Option<String>, HubMessageError> {
+        Ok(self.borrowed_text(field)?.map(str::to_owned))
+    }
+
+    /// A text as it stands in the record, or nil.
+    pub(super) fn borrowed_text(
+        &mut self,
+        field: &'static str,
+    ) -> Result<Option<&'a str>, HubMessageError> {
         if let [0xc0, rest @ ..] = self.0 {
             self.0 = rest;
             return Ok(None);
@@ -113,9 +121,25 @@ impl Body<'_> {
         let Ok((text, rest)) = read::read_str_from_slice(self.0) else {
             return Err(fault);
         };
-        let text = text.to_owned();
         self.0 = rest;
         Ok(Some(text))
+    }
+
+    /// Passes over one value, however deep it is nested.
+    pub(super) fn skip(&mut self, field: &'static str) -> Result<(), HubMessageError> {
+        let fault = HubMessageError::Field {
+            field,
+            expected: "value",
+        };
+        // A count that is only announced costs nothing: each value takes a byte at least.
+        let mut values_left = 1_u64;
+        while values_left > 0 {
+            values_left -= 1;
+            let size = read_size(&mut self.0).map_err(|_| fault.clone())?;
+            values_left += size.values;
+            self.0 = self.0.get(size.bytes..).ok_or_else(|| fault.clone())?;
+        }
+        Ok(())
     }
 
     fn target(&mut self, message: &'static str) -> Result<String, HubMessageError> {
@@ -164,6 +188,51 @@ impl Body<'_> {
             _ => return Err(HubMessageError::ResultKind),
         })
     }
+}
+
+/// What follows the head of a value.
+struct Size {
+    /// Bytes that belong to the value itself.
+    bytes: usize,
+    /// Values within it.
+    values: u64,
+}
+
+/// Reads the head of a value.
+fn read_size(input: &mut &[u8]) -> Result<Size, read::ValueReadError> {
+    use read::RmpRead as _;
+    use rmp::Marker;
+
+    let (bytes, values) = match read::read_marker(input)? {
+        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
+            (0, 0)
+        }
+        // The one that the format never uses.
+        Marker::Reserved => return Err(read::ValueReadError::TypeMismatch(Marker::Reserved)),
+        Marker::U8 | Marker::I8 => (1, 0),
+        Marker::U16 | Marker::I16 | Marker::FixExt1 => (2, 0),
+        Marker::FixExt2 => (3, 0),
+        Marker::U32 | Marker::I32 | Marker::F32 => (4, 0),
+        Marker::FixExt4 => (5, 0),
+        Marker::U64 | Marker::I64 | Marker::F64 => (8, 0),
+        Marker::FixExt8 => (9, 0),
+        Marker::FixExt16 => (17, 0),
+        Marker::FixStr(bytes) => (usize::from(bytes), 0),
+        Marker::Str8 | Marker::Bin8 => (usize::from(input.read_data_u8()?), 0),
+        Marker::Str16 | Marker::Bin16 => (usize::from(input.read_data_u16()?), 0),
+        Marker::Str32 | Marker::Bin32 => (input.read_data_u32()? as usize, 0),
+        // With the byte that says of what kind the extension is.
+        Marker::Ext8 => (usize::from(input.read_data_u8()?) + 1, 0),
+        Marker::Ext16 => (usize::from(input.read_data_u16()?) + 1, 0),
+        Marker::Ext32 => (input.read_data_u32()? as usize + 1, 0),
+        Marker::FixArray(values) => (0, u64::from(values)),
+        Marker::Array16 => (0, u64::from(input.read_data_u16()?)),
+        Marker::Array32 => (0, u64::from(input.read_data_u32()?)),
+        Marker::FixMap(pairs) => (0, u64::from(pairs) * 2),
+        Marker::Map16 => (0, u64::from(input.read_data_u16()?) * 2),
+        Marker::Map32 => (0, u64::from(input.read_data_u32()?) * 2),
+    };
+    Ok(Size { bytes, values })
 }
 
 type Written = Result<(), write::ValueWriteError>;
