@@ -78,6 +78,12 @@ pub enum Fault {
         /// What came.
         value: i32,
     },
+    /// It is a list that is longer than a message may have.
+    #[error("{count} elements are too many")]
+    TooMany {
+        /// What it announces.
+        count: u32,
+    },
     /// It is a string, but not of UTF-8.
     #[error("the string is not UTF-8")]
     NotUtf8,
@@ -133,11 +139,7 @@ impl<'f, 'a> Fields<'f, 'a> {
             }
             None => Err(Fault::Missing),
         };
-        value.map_err(|fault| DecodeError::Field {
-            message: self.message,
-            field,
-            fault,
-        })
+        value.map_err(|fault| self.fault(field, fault))
     }
 
     /// The next element, or its default where an older version of the message ends before it.
@@ -160,6 +162,9 @@ impl<'f, 'a> Fields<'f, 'a> {
         read: impl Fn(&mut Reader<'f, 'a>) -> Result<T, Fault>,
         mut keep: impl FnMut(T),
     ) -> Result<(), DecodeError> {
+        self.reader
+            .elements(self.left)
+            .map_err(|fault| self.fault(field, fault))?;
         while self.left > 0 {
             keep(self.required(field, &read)?);
         }
@@ -172,5 +177,13 @@ impl<'f, 'a> Fields<'f, 'a> {
         let mut extensions = Extensions::default();
         self.added("extensions", |reader| extensions.read(reader))?;
         Ok(extensions)
+    }
+
+    fn fault(&self, field: &'static str, fault: Fault) -> DecodeError {
+        DecodeError::Field {
+            message: self.message,
+            field,
+            fault,
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Reads MessagePack from bytes that need not be contiguous.
 //!
 //! Owns the position within a frame. A string or payload that lies within one piece is not copied. Memory is bounded by the bytes that
-//! have come: a length is compared with what is left before memory is taken for it, and a count of elements takes none. Formats as
+//! have come: a length is compared with what is left before memory is taken for it, a count of elements takes none, and there is a
+//! bound to how many elements are kept. Formats as
 //! in the MessagePack specification; every integer may come in any width.
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::{Claims, Fault, Headers, Payloads, Text, Texts};
+use crate::limits::SERVICE_MESSAGE_ELEMENTS_MAX;
 
 /// A position within a frame.
 pub(super) struct Reader<'f, 'a> {
@@ -19,6 +21,8 @@ pub(super) struct Reader<'f, 'a> {
     later: &'f [&'a [u8]],
     /// Where in the frame that piece ends.
     piece_end: usize,
+    /// Elements of lists and maps that the frame may still have.
+    elements_left: u32,
 }
 
 impl<'f, 'a> Reader<'f, 'a> {
@@ -31,6 +35,7 @@ impl<'f, 'a> Reader<'f, 'a> {
             piece,
             later,
             piece_end: piece.len(),
+            elements_left: SERVICE_MESSAGE_ELEMENTS_MAX,
         }
     }
 
@@ -125,7 +130,8 @@ impl<'f, 'a> Reader<'f, 'a> {
     /// A list of strings.
     pub(super) fn texts(&mut self) -> Result<Texts<'a>, Fault> {
         let mut texts = SmallVec::new();
-        for _ in 0..self.array()? {
+        let count = self.array()?;
+        for _ in 0..self.elements(count)? {
             texts.push(self.text()?);
         }
         Ok(texts)
@@ -134,7 +140,8 @@ impl<'f, 'a> Reader<'f, 'a> {
     /// A map of strings in which a key may come again.
     pub(super) fn claims(&mut self) -> Result<Claims<'a>, Fault> {
         let mut claims = Vec::new();
-        for _ in 0..self.map()? {
+        let count = self.map()?;
+        for _ in 0..self.elements(count)? {
             claims.push((self.text()?, self.text()?));
         }
         Ok(claims)
@@ -143,7 +150,8 @@ impl<'f, 'a> Reader<'f, 'a> {
     /// A map from strings to lists of strings.
     pub(super) fn headers(&mut self) -> Result<Headers<'a>, Fault> {
         let mut headers = Vec::new();
-        for _ in 0..self.map()? {
+        let count = self.map()?;
+        for _ in 0..self.elements(count)? {
             headers.push((self.text()?, self.texts()?));
         }
         Ok(headers)
@@ -152,7 +160,8 @@ impl<'f, 'a> Reader<'f, 'a> {
     /// A map from hub protocols to bytes.
     pub(super) fn payloads<P: Payload<'a>>(&mut self) -> Result<Payloads<'a, P>, Fault> {
         let mut payloads = Payloads::default();
-        for _ in 0..self.map()? {
+        let count = self.map()?;
+        for _ in 0..self.elements(count)? {
             payloads.push(self.text()?, self.payload()?);
         }
         Ok(payloads)
@@ -256,6 +265,18 @@ impl<'f, 'a> Reader<'f, 'a> {
             0xc1 => return Err(Fault::unexpected("a value", marker)),
             _nil_boolean_or_small_integer => 0,
         })
+    }
+
+    /// Allows for `count` more elements that will be kept: in memory one takes many times what it takes on the wire.
+    #[inline]
+    pub(super) fn elements(&mut self, count: u32) -> Result<u32, Fault> {
+        match self.elements_left.checked_sub(count) {
+            Some(left) => {
+                self.elements_left = left;
+                Ok(count)
+            }
+            None => Err(Fault::TooMany { count }),
+        }
     }
 
     fn int32_after(&mut self, marker: u8) -> Result<i32, Fault> {

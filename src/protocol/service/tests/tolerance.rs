@@ -153,25 +153,37 @@ fn nil_is_no_list_and_no_map() {
 
 #[test]
 fn a_count_takes_no_memory() {
-    for count in ["7fffffff", "ffffffff"] {
+    for (count, fault) in [
+        ("00100000", Fault::Truncated),
+        ("00100001", Fault::TooMany { count: 0x0010_0001 }),
+        ("ffffffff", Fault::TooMany { count: u32::MAX }),
+    ] {
         assert_fault(
             &format!("930add{count}"),
             MessageType::BroadcastData,
             "excluded",
-            Fault::Truncated,
+            fault,
         );
         assert_fault(
             &format!("930a90df{count}"),
             MessageType::BroadcastData,
             "payloads",
-            Fault::Truncated,
+            fault,
         );
         assert_fault(
             &format!("9304a163df{count}"),
             MessageType::OpenConnection,
             "claims",
-            Fault::Truncated,
+            fault,
         );
+        assert_fault(
+            &format!("9504a16380df{count}"),
+            MessageType::OpenConnection,
+            "headers",
+            fault,
+        );
+    }
+    for count in ["7fffffff", "ffffffff"] {
         assert_fault(
             &format!("9506a163c6{count}"),
             MessageType::ConnectionData,
@@ -196,13 +208,34 @@ fn a_count_takes_no_memory() {
             "extensions",
             Fault::Truncated,
         );
-        assert_fault(
-            &format!("dd{count}03"),
-            MessageType::Ping,
-            "strings",
-            Fault::Truncated,
-        );
     }
+    assert_fault(
+        "dd0000000303a0",
+        MessageType::Ping,
+        "strings",
+        Fault::Truncated,
+    );
+    let count = u32::MAX - 1;
+    assert_fault(
+        "ddffffffff03",
+        MessageType::Ping,
+        "strings",
+        Fault::TooMany { count },
+    );
+}
+
+/// A message of 64 MiB could else take gigabytes: each empty string is one byte of it.
+#[test]
+fn what_is_kept_of_lists_within_lists_is_bounded_too() {
+    let half = "dd00080000".to_owned() + &"a0".repeat(0x0008_0000);
+    let headers = |lists: &str| format!("9504a1638082{lists}a0");
+    assert!(decode_whole(&hex(&headers(&format!("a0{half}a090")))).is_ok());
+    assert_fault(
+        &headers(&format!("a0{half}a0{half}")),
+        MessageType::OpenConnection,
+        "headers",
+        Fault::TooMany { count: 0x0008_0000 },
+    );
 }
 
 #[test]
