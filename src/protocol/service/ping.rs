@@ -89,7 +89,9 @@ pub enum AppPing {
     ServersQuery,
     /// Give this server connection no new clients, and tell me when that is so.
     Fin(ShutdownMode),
-    /// Anything else, an echo for instance.
+    /// The echo of that number, sent back. Only numbers are sent out.
+    Echo(u64),
+    /// Anything else.
     Other,
 }
 
@@ -123,6 +125,8 @@ impl AppPing {
         };
         if let Some(mode) = fin {
             Self::Fin(mode)
+        } else if let Some(number) = ping.number(key::ECHO) {
+            Self::Echo(number)
         } else if ping.value(key::STATUS).is_some() {
             Self::StatusQuery
         } else if ping.value(key::SERVERS).is_some() {
@@ -144,6 +148,7 @@ impl From<AppPing> for Ping<'_> {
             AppPing::StatusQuery => Self::of(key::STATUS, "1"),
             AppPing::ServersQuery => Self::of(key::SERVERS, ""),
             AppPing::Fin(mode) => Self::of(key::SHUTDOWN, mode.text()),
+            AppPing::Echo(number) => Self::of(key::ECHO, number.to_string()),
             AppPing::Other => Self::default(),
         }
     }

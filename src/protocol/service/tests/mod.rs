@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod arbitrary;
+#[cfg(test)]
+mod documentation;
 mod notation;
 #[cfg(test)]
 mod ping;

@@ -19,7 +19,7 @@ fn the_first_value_of_a_key_counts() {
 
 #[test]
 fn an_app_server_means_one_thing_at_a_time() {
-    let cases: [(&[&str], AppPing); 10] = [
+    let cases: [(&[&str], AppPing); 11] = [
         (&[], AppPing::KeepAlive(ClientCounts::default())),
         (
             &["#clientInHub", "3", "#client", "1"],
@@ -41,6 +41,7 @@ fn an_app_server_means_one_thing_at_a_time() {
             AppPing::Fin(ShutdownMode::WaitForClientsClose),
         ),
         (&["shutdown", "fin:3"], AppPing::Other),
+        (&["echo", "7"], AppPing::Echo(7)),
         (&["echo", "x"], AppPing::Other),
     ];
     for (strings, meaning) in cases {
