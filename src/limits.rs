@@ -51,8 +51,43 @@ pub const CLIENT_HELD_BYTES_MAX: usize = CLIENT_OUTBOX_BYTES_MAX;
 pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Groups of one connection. More: the join is answered with an error.
 pub const GROUPS_PER_CONNECTION_MAX: usize = 10_000;
-/// Bytes of a group name or user id. More: the message is skipped.
+/// Bytes of a group name, a user id or an invocation's id. More: a join or an invocation is answered with an error and not carried
+/// out, a client with such a user is refused with 400.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// Time that a client of stateful reconnect may be without a socket. Later: it has left. As with the hosted service; 15 s with ASP.NET
+/// Core.
+pub const STATEFUL_AWAY_MAX: Duration = Duration::from_secs(30);
+/// Clients of one shard that may be without a socket at a time. More: the loss of its socket is the end of the next one. They count
+/// for no descriptor, so nothing else would bound them.
+pub const STATEFUL_AWAY_CLIENTS_MAX: usize = 50_000;
+/// Bytes kept for such a client until it has acknowledged them. More, when the next message comes: the oldest are given up, and unless
+/// the client acknowledges them yet, the next loss of its socket is its end. If it has none, that is now: it is closed as a slow
+/// consumer. ASP.NET Core keeps 100,000 and makes its writers wait; here nobody can be made to.
+pub const STATEFUL_KEPT_BYTES_MAX: usize = 256 * 1024;
+/// What each message kept counts for beside its own bytes.
+pub const STATEFUL_KEPT_MESSAGE_OVERHEAD_BYTES: usize = 64;
+/// Bytes of one hub message from such a client, which is passed on only as a whole. More: the client is closed with an error.
+pub const STATEFUL_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Time between a message of such a client and the acknowledgement. As with ASP.NET Core.
+pub const STATEFUL_ACK_DELAY: Duration = Duration::from_secs(1);
+/// Bytes of such a client that are acknowledged at once: at twice as many Microsoft's clients stop sending.
+pub const STATEFUL_ACK_BYTES: usize = 50_000;
+/// Memberships of users that the service remembers for connections to come, marks of ended ones included. More: a join that is to be
+/// remembered is answered with an error, and what ends is not marked. One takes up to 600 bytes and its names, on each shard.
+pub const STANDING_MEMBERSHIPS_MAX: usize = 1_000_000;
+/// Memberships of one user that stand without a time to live. More: the one that has been unchanged for longest stands no more.
+pub const UNTIMED_MEMBERSHIPS_PER_USER_MAX: usize = 100;
+/// Time after which a membership of a user that has no time to live stands no more.
+pub const STANDING_MEMBERSHIP_LIFETIME: Duration = Duration::from_hours(365 * 24);
+/// Time for which it is remembered that a membership has ended. A change that another shard sent earlier and that arrives later
+/// could bring it back.
+pub const STANDING_MARK_LIFETIME: Duration = Duration::from_mins(1);
+/// Ended memberships that a shard forgets in one tick. More: they wait for the next.
+pub const STANDING_MEMBERSHIPS_FORGOTTEN_PER_TICK: usize = 10_000;
+/// Clients of one shard that are closed in one tick because their authentication has expired. More: in the next one.
+pub const EXPIRIES_PER_TICK: usize = 10_000;
+/// Bytes of a hub message that are kept until its end has come, for app servers that send pieces. More: the client gets the pieces.
+pub const PIECES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Time between our close frame and the peer's. Later: the connection is reset.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -60,26 +95,77 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of one service message. More: `ServiceError`, then close. A 2 MB broadcast in two protocols is a 4 MB message.
 pub const SERVICE_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Elements of the lists and maps of one service message: connections, users, groups, the strings of a ping. More: the message is
+/// skipped as malformed. An empty string is one byte on the wire and 24 in memory, so the bound on bytes alone would not do.
+pub const SERVICE_MESSAGE_ELEMENTS_MAX: u32 = 1 << 20;
 /// Bytes of one WebSocket message from an app server, which may hold many service messages. More: close 1009.
 pub const SERVER_WEBSOCKET_MESSAGE_BYTES_MAX: u64 = 1 << 40;
 /// Service messages longer than this are put together in memory of their own instead of holding receive buffers back.
 pub const ASSEMBLE_IN_PLACE_BYTES_MAX: usize = 64 * 1024;
-/// Time in which the service handshake has to be complete. Later: close.
+/// Time in which the service handshake has to be complete. Later: it is answered with an error, then close.
 pub const SERVICE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time between pings that measure the round trip to an app server.
+pub const ECHO_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two answers to the same question of a server connection. Asked again sooner, it gets none; the SDK asks every 5 s.
+pub const QUERY_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between keep-alive pings to an app server.
 pub const SERVER_PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Silence after which an app server counts as dead. Its clients are closed.
+/// Silence after which an app server counts as dead: `ServiceError`, then close. Its clients are closed at once.
 pub const SERVER_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Bytes waiting for an app server at which the clients bound to it are no longer read.
 pub const SERVER_OUTBOX_BYTES_HIGH: usize = 4 * 1024 * 1024;
 /// Bytes waiting for an app server at which its clients are read again.
 pub const SERVER_OUTBOX_BYTES_LOW: usize = 1024 * 1024;
-/// Bytes waiting for an app server that end its connection: it takes many paused clients' last buffers to get there.
+/// Bytes waiting for an app server that end its connection: it takes many paused clients' last buffers to get there. What waits is
+/// dropped, and a `ServiceError` goes in its place.
 pub const SERVER_OUTBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Time for which no server connection of a hub may have come before more are asked for. The SDK opens its first ones within
+/// milliseconds, and those that it has lost within 60 ms.
+pub const REBALANCE_SETTLE: Duration = Duration::from_millis(1500);
+/// Time in which a server connection that was asked for is waited for. Later: it is asked for again, and waited for twice as long.
+pub const REBALANCE_WAIT_MIN: Duration = Duration::from_secs(5);
+/// The longest that is waited for one.
+pub const REBALANCE_WAIT_MAX: Duration = Duration::from_mins(5);
+/// Time that a client of an app server that shuts down is waited for, until nothing is open between the two. Later, its new calls wait
+/// until it has moved: a client that always has a call open would else never move.
+pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(5);
+/// Time after which such a client moves whatever is open; its open calls fail. The SDK gives an app server 30 s to shut down, counted
+/// from before it says so, and hooks of the app may take some of that.
+pub const MIGRATION_DEADLINE: Duration = Duration::from_secs(20);
+/// Clients that are moved in one turn. More: in the next turns.
+pub const MIGRATIONS_PER_TURN: usize = 64;
+/// Calls and streams of a followed client that are known to be open. More: it counts as busy until it moves at the deadline, and those
+/// that are not known get no answer then.
+pub const FOLLOWED_CALLS_MAX: usize = 1024;
+/// Streams of one call that are told of when it is passed on. More: the rest is left out, for so many are too many to be followed.
+pub const STREAM_IDS_READ_MAX: usize = FOLLOWED_CALLS_MAX + 1;
+/// Bytes of a followed client's message that are kept until its end has come. More: the same, for the message is not read; and the
+/// client cannot be parked in the midst of it.
+pub const FOLLOWED_RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a followed client that wait for its next app server. More: it is not read until it has one.
+pub const FOLLOWED_HELD_BYTES_MAX: usize = 64 * 1024;
+/// Time that clients are parked whose app server lets them move at any time, unless the operator wants another. Later: closed.
+pub const PARKING_DEFAULT: Duration = Duration::from_secs(10);
+/// Time before a parked client goes to a server connection that was there already. A process that dies loses all its connections, but
+/// they are not all seen to be lost at the same moment.
+pub const PARKING_PAUSE: Duration = Duration::from_millis(100);
+/// Time that an operator may have clients parked. A client gives up by itself after 30 s in which it has heard nothing.
+pub const PARKING_MAX: Duration = Duration::from_secs(25);
 /// Client invocations that a hub may have waiting on one shard. More: answered with an error.
 pub const INVOCATIONS_PER_HUB_MAX: usize = 100_000;
 /// Time after which a client invocation is answered with an error.
 pub const INVOCATION_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Bytes of the reason that closed clients are told. More: the rest is cut off, for each of them gets a copy.
+pub const CLOSE_REASON_BYTES_MAX: usize = 4 * 1024;
+/// Requests to one shard that wait for the word of the others. More: answered with an error, and nothing is done.
+pub const SURVEYS_MAX: usize = 10_000;
+/// Time after which such a request is answered with a time-out. The SDK gives up by itself after ten seconds.
+pub const SURVEY_TIMEOUT: Duration = Duration::from_secs(8);
+/// Members on one page of a group's members, if the app server does not say how many.
+pub const MEMBERS_PER_PAGE: usize = 200;
+/// Members on one page at most. If the app server wants more, it gets so many.
+pub const MEMBERS_PER_PAGE_MAX: usize = 1000;
 
 // --- Shards ---
 
@@ -120,4 +206,14 @@ const _: () = assert!(
     SERVER_PING_INTERVAL.as_secs() * 6 <= SERVER_SILENCE_MAX.as_secs(),
     "an app server answers pings, it sends none by itself"
 );
+const _: () = assert!(
+    MIGRATION_PATIENCE.as_secs() < MIGRATION_DEADLINE.as_secs()
+        && MIGRATION_DEADLINE.as_secs() < 30,
+    "the SDK closes what has not moved by then"
+);
 const _: () = assert!(ASSEMBLE_IN_PLACE_BYTES_MAX >= 4 * RECEIVE_BUFFER_BYTES);
+const _: () = assert!(MEMBERS_PER_PAGE <= MEMBERS_PER_PAGE_MAX);
+const _: () = assert!(
+    STANDING_MARK_LIFETIME.as_secs() > SURVEY_TIMEOUT.as_secs(),
+    "whoever has an answer must be able to rely on it"
+);
