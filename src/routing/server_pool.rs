@@ -49,9 +49,62 @@ pub fn pick<'a>(
         .map(|(index, _)| index)
 }
 
+/// Server connections of one hub on one shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardLoad {
+    /// All of them.
+    pub placed: u32,
+    /// Those that take no clients.
+    pub send_only: u32,
+    /// Those of the app server from which one more comes.
+    pub own: u32,
+}
+
+/// The shard on which one more server connection is needed most.
+pub fn shard_for_server(loads: &[ShardLoad], here: ShardId) -> ShardId {
+    let least = loads.iter().enumerate().min_by_key(|(shard, load)| {
+        (
+            load.placed.saturating_sub(load.send_only),
+            load.own,
+            load.placed,
+            (shard + loads.len()).saturating_sub(here.index()) % loads.len(),
+        )
+    });
+    least.map_or(here, |(shard, _)| ShardId(shard as u16))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_app_server_comes_to_every_shard_for_which_it_has_a_connection() {
+        for (shards, connections) in [(2, 2), (2, 5), (4, 5), (5, 5), (8, 5), (3, 7)] {
+            let mut placed = vec![0; shards];
+            for app_server in 0..3 {
+                let mut own = vec![0; shards];
+                for connection in 0..connections {
+                    let loads: Vec<ShardLoad> = placed
+                        .iter()
+                        .zip(&own)
+                        .map(|(&placed, &own)| ShardLoad {
+                            placed,
+                            send_only: 0,
+                            own,
+                        })
+                        .collect();
+                    let here = ShardId(((app_server * 7 + connection * 3) % shards) as u16);
+                    let shard = shard_for_server(&loads, here).index();
+                    placed[shard] += 1;
+                    own[shard] += 1;
+                }
+                let covered = own.iter().filter(|count| **count > 0).count();
+                assert_eq!(covered, connections.min(shards), "{own:?} of {placed:?}");
+            }
+            let (least, most) = (placed.iter().min(), placed.iter().max());
+            assert!(most.unwrap() - least.unwrap() <= 1, "{placed:?}");
+        }
+    }
 
     fn candidate(server_id: &str, shard: u16, client_count: u32) -> Candidate<'_> {
         Candidate {

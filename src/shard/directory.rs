@@ -1,17 +1,19 @@
 //! What all shards know together: which hubs there are and which server connections serve them.
 //!
-//! Read once per new connection, written when a server connection comes or goes. Nothing here is touched for a message, except a
-//! hub's count of clients per shard, which a fan-out reads to leave out shards that have none.
+//! Read once per new connection, written when a server connection comes or goes, looked through for gaps at each tick. Nothing here is
+//! touched for a message, except a hub's count of clients per shard, which a fan-out reads to leave out shards that have none.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::id::{HubName, ShardId};
 use crate::limits::{HUBS_MAX, SERVER_CONNECTIONS_MAX};
 use crate::protocol::access_token::Sticky;
-use crate::routing::server_pool::{self, Candidate};
-use crate::routing::{HubId, ServerRef};
+use crate::routing::rebalance::{self, Rebalance};
+use crate::routing::server_pool::{self, Candidate, ShardLoad};
+use crate::routing::{HubId, Origin, ServerRef};
 
 /// The hubs of this service.
 #[derive(Debug)]
@@ -32,8 +34,11 @@ pub struct HubEntry {
     servers: RwLock<Vec<Arc<ServerEntry>>>,
     /// By shard: clients of the hub.
     clients: Box<[AtomicU32]>,
-    /// By shard: server connections of the hub, those included that are still being adopted.
-    placed_servers: Box<[AtomicU32]>,
+    /// Server connections of the hub with their app servers, those included that are still being adopted.
+    placed_servers: Mutex<Vec<(ShardId, Arc<str>)>>,
+    /// Server connections that have ever been placed.
+    server_arrivals: AtomicU32,
+    rebalance: Mutex<Rebalance>,
 }
 
 /// A server connection that has completed its handshake.
@@ -44,6 +49,7 @@ pub struct ServerEntry {
     /// The app server it belongs to.
     pub server_id: Arc<str>,
     routable: AtomicBool,
+    allows_stateful_reconnects: bool,
     clients: AtomicU32,
 }
 
@@ -92,7 +98,9 @@ impl Directory {
             name: name.clone(),
             servers: RwLock::default(),
             clients: counters(),
-            placed_servers: counters(),
+            placed_servers: Mutex::default(),
+            server_arrivals: AtomicU32::new(0),
+            rebalance: Mutex::new(Rebalance::new(self.shard_count)),
         });
         hubs.insert(name.clone(), Arc::clone(&hub));
         self.by_id
@@ -111,10 +119,19 @@ impl Directory {
             .cloned()
     }
 
-    /// Chooses the shard for a new server connection of a hub: the one that has the fewest of them, and among these `here` first.
+    /// How many shards there are.
+    pub fn shard_count(&self) -> usize {
+        self.shard_count
+    }
+
+    /// Chooses the shard for a new server connection of a hub: the one that it was asked for, or else the one that has the fewest of them
+    /// that take clients, and among these the one that has the fewest of the same app server; so each app server comes to all shards
+    /// that it has connections for. Among equals `here` comes first.
     pub fn place_server(
         self: &Arc<Self>,
         hub: &Arc<HubEntry>,
+        server_id: &Arc<str>,
+        asked: Option<ShardId>,
         here: ShardId,
     ) -> Result<ServerPlace, DirectoryFull> {
         if self.server_connections.fetch_add(1, Ordering::Relaxed) >= SERVER_CONNECTIONS_MAX {
@@ -122,24 +139,29 @@ impl Directory {
             return Err(DirectoryFull::ServerConnections);
         }
         // Several connections of an app server arrive at the same moment: choosing and counting are one step.
-        let _one_at_a_time = hub.servers.write().unwrap_or_else(PoisonError::into_inner);
-        let fewest = hub
-            .placed_servers
-            .iter()
-            .enumerate()
-            .min_by_key(|(shard, count)| {
-                (
-                    count.load(Ordering::Relaxed),
-                    (shard + self.shard_count - here.index()) % self.shard_count,
-                )
-            });
-        let shard = fewest.map_or(here, |(shard, count)| {
-            count.fetch_add(1, Ordering::Relaxed);
-            ShardId(shard as u16)
-        });
+        let mut placed = hub.placed_servers();
+        let mut loads = vec![ShardLoad::default(); self.shard_count];
+        for (shard, of) in placed.iter() {
+            if let Some(load) = loads.get_mut(shard.index()) {
+                load.placed += 1;
+                load.own += u32::from(of == server_id);
+            }
+        }
+        for server in hub.servers().iter().filter(|server| !server.is_routable()) {
+            if let Some(load) = loads.get_mut(server.reference.shard.index()) {
+                load.send_only += 1;
+            }
+        }
+        let shard = asked
+            .filter(|asked| asked.index() < self.shard_count)
+            .unwrap_or_else(|| server_pool::shard_for_server(&loads, here));
+        placed.push((shard, Arc::clone(server_id)));
+        hub.server_arrivals.fetch_add(1, Ordering::Relaxed);
+        drop(placed);
         Ok(ServerPlace {
             directory: Arc::clone(self),
             hub: Arc::clone(hub),
+            server_id: Arc::clone(server_id),
             shard,
         })
     }
@@ -154,6 +176,22 @@ impl HubEntry {
         let chosen = Arc::clone(servers.get(server_pool::pick(candidates, sticky, prefer)?)?);
         chosen.clients.fetch_add(1, Ordering::Relaxed);
         Some(Reservation(chosen))
+    }
+
+    /// Counts a client at a server connection that its shard has chosen. `None` if that is gone.
+    pub fn reserve(&self, reference: ServerRef) -> Option<Reservation> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        let chosen = servers
+            .iter()
+            .find(|server| server.reference == reference)?;
+        chosen.clients.fetch_add(1, Ordering::Relaxed);
+        Some(Reservation(Arc::clone(chosen)))
+    }
+
+    fn placed_servers(&self) -> MutexGuard<'_, Vec<(ShardId, Arc<str>)>> {
+        self.placed_servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a server connection known to all shards.
@@ -189,6 +227,33 @@ impl HubEntry {
             .clone()
     }
 
+    /// Which server connections to ask for now, of which app server and for which shard. All shards ask, and one of them is answered.
+    pub fn wanted_servers(&self, here: ShardId, now: Instant) -> Vec<(Origin, ShardId)> {
+        let servers = self.servers();
+        let candidates: Vec<Candidate<'_>> =
+            servers.iter().map(|server| server.candidate()).collect();
+        if rebalance::caretaker(&candidates) != Some(here) {
+            return Vec::new();
+        }
+        let arrivals = self.server_arrivals.load(Ordering::Relaxed);
+        let mut rebalance = self
+            .rebalance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let wanted = rebalance.on_tick(&candidates, arrivals, now).into_iter();
+        wanted
+            .filter_map(|wanted| Some((servers.get(wanted.through)?.origin(), wanted.shard)))
+            .collect()
+    }
+
+    /// How many server connections there are at this moment.
+    pub fn server_count(&self) -> usize {
+        self.servers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
     /// Whether a shard has clients of this hub.
     pub fn has_clients_on(&self, shard: ShardId) -> bool {
         self.clients
@@ -219,11 +284,17 @@ impl HubEntry {
 
 impl ServerEntry {
     /// An entry for a server connection that may be given clients, unless it is of a kind that never carries any.
-    pub fn new(reference: ServerRef, server_id: Arc<str>, routable: bool) -> Self {
+    pub fn new(
+        reference: ServerRef,
+        server_id: Arc<str>,
+        routable: bool,
+        allows_stateful_reconnects: bool,
+    ) -> Self {
         Self {
             reference,
             server_id,
             routable: AtomicBool::new(routable),
+            allows_stateful_reconnects,
             clients: AtomicU32::new(0),
         }
     }
@@ -233,11 +304,23 @@ impl ServerEntry {
         self.clients.load(Ordering::Relaxed)
     }
 
+    /// Whether clients may be bound to it.
+    fn is_routable(&self) -> bool {
+        self.routable.load(Ordering::Relaxed)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            server: self.reference,
+            server_id: Arc::clone(&self.server_id),
+        }
+    }
+
     fn candidate(&self) -> Candidate<'_> {
         Candidate {
             server_id: &self.server_id,
             shard: self.reference.shard,
-            is_routable: self.routable.load(Ordering::Relaxed),
+            is_routable: self.is_routable(),
             client_count: self.client_count(),
         }
     }
@@ -251,6 +334,11 @@ impl Reservation {
     /// Where the server connection is.
     pub fn server(&self) -> ServerRef {
         self.0.reference
+    }
+
+    /// Whether its app server lets clients keep their state when they reconnect.
+    pub fn allows_stateful_reconnects(&self) -> bool {
+        self.0.allows_stateful_reconnects
     }
 
     /// Whether it is still one that takes clients.
@@ -273,6 +361,7 @@ pub struct ServerPlace {
     pub hub: Arc<HubEntry>,
     /// Its shard.
     pub shard: ShardId,
+    server_id: Arc<str>,
 }
 
 impl Drop for ServerPlace {
@@ -280,8 +369,10 @@ impl Drop for ServerPlace {
         self.directory
             .server_connections
             .fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.hub.placed_servers.get(self.shard.index()) {
-            count.fetch_sub(1, Ordering::Relaxed);
+        let mut placed = self.hub.placed_servers();
+        let own = |(shard, of): &(ShardId, Arc<str>)| *shard == self.shard && *of == self.server_id;
+        if let Some(index) = placed.iter().position(own) {
+            placed.swap_remove(index);
         }
     }
 }

@@ -1,4 +1,8 @@
 //! Admission of server connections.
+//!
+//! A `target` in the URL is what a `target` ping of ours has said: the connection belongs on the shard that it names. One that means another
+//! instance, such as the one that ran here before, or that names no shard, changes nothing: the connection is welcome all the same.
+//! The id (`cid`) is a name for people, chosen by the app server. It may be used twice, and need not be there.
 
 use std::time::Instant;
 
@@ -9,9 +13,10 @@ use crate::frame::upgrade::query;
 use crate::limits::NAME_BYTES_MAX;
 use crate::protocol::access_token::Audience;
 use crate::routing::NewServer;
+use crate::routing::rebalance::shard_of_target;
 use crate::shard::AdmittedServer;
 
-/// Upgrades a server connection and hands it to the shard that has the fewest of its hub.
+/// Upgrades a server connection and hands it to the shard for which it was asked, or to the one that has the fewest of its hub.
 pub(super) async fn admit_server(
     asked: &mut Asked<'_>,
     admission: &Admission,
@@ -41,9 +46,11 @@ pub(super) async fn admit_server(
         server_id: server_id.into(),
         connection_id: connection_id.into(),
     };
-    let place = admission
-        .directory
-        .place_server(&entry, admission.shard_id)?;
+    let directory = &admission.directory;
+    let wanted_on = query::first(head.query(), "target").and_then(|target| {
+        shard_of_target(&target, &admission.instance_id, directory.shard_count())
+    });
+    let place = directory.place_server(&entry, &new.server_id, wanted_on, admission.shard_id)?;
     if let Some(fd) = upgrade(asked.stream, &key).await? {
         let server = AdmittedServer {
             fd,
@@ -52,6 +59,9 @@ pub(super) async fn admit_server(
             new,
             place,
         };
+        if wanted_on.is_some() {
+            admission.counters.servers_came_as_asked.increment();
+        }
         admission
             .shard
             .borrow_mut()
