@@ -254,6 +254,16 @@ impl AccessToken {
         mask.map_or(Transports::ALL, Transports::from_mask)
     }
 
+    /// When the client's authentication expires, if its app wants it closed then. An error if the token wants this and names no time: such
+    /// a client would stay for ever.
+    pub fn authentication_expiry(&self) -> Result<Option<UnixSeconds>, TokenError> {
+        if !self.is_true("asrs.s.coae") {
+            return Ok(None);
+        }
+        let expiry = self.value("asrs.s.aeo").and_then(numeric_date);
+        expiry.map(Some).ok_or(TokenError::Malformed)
+    }
+
     /// Whether the traffic of this client shall be traced.
     pub fn is_diagnostic(&self) -> bool {
         self.is_true("asrs.s.dc")
@@ -285,7 +295,7 @@ impl AccessToken {
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// Both ends of the token's life. A claim that stands twice must hold twice.
+    /// Both ends of the token's life, and the end of the authentication. A claim that stands twice must hold twice.
     fn check_times(&self, now: UnixSeconds) -> Result<(), TokenError> {
         let times = |name| {
             self.values(name)
@@ -304,7 +314,11 @@ impl AccessToken {
                 return Err(TokenError::NotYetValid);
             }
         }
-        Ok(())
+        // Without a tolerance: who is late would be let in only to be closed at once.
+        match self.authentication_expiry()? {
+            Some(expiry) if now >= expiry => Err(TokenError::AuthenticationExpired),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn decode(payload: &str) -> Result<Self, TokenError> {
@@ -344,6 +358,9 @@ pub enum TokenError {
     /// Its time is yet to come.
     #[error("The token is not yet valid")]
     NotYetValid,
+    /// The client is signed in no longer, and its app wants it closed then.
+    #[error("The authentication expired")]
+    AuthenticationExpired,
     /// Made for another hub, another host or the other side.
     #[error("The audience is invalid")]
     WrongAudience,

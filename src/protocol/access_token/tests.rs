@@ -401,6 +401,44 @@ fn options_are_read_from_their_claims() {
 }
 
 #[test]
+fn a_client_that_is_to_be_closed_when_its_authentication_expires_has_to_be_signed_in() {
+    let at = |claims: &[(&str, &str)]| {
+        let builder = TokenBuilder::new().claim("aud", "http://a/client/?hub=chat");
+        let builder = claims.iter().fold(builder, |builder, (name, value)| {
+            builder.claim(name, *value)
+        });
+        let token = keys().validate(&sign(builder), Audience::Client(&hub("chat")), NOW)?;
+        token.authentication_expiry()
+    };
+    let expiring = |coae, aeo| at(&[("asrs.s.coae", coae), ("asrs.s.aeo", aeo)]);
+    let golden = validate(&golden::PRINCIPAL_ALL_OPTIONS);
+    let in_ten_minutes = UnixSeconds(NOW.0 + 600);
+    assert_eq!(golden.authentication_expiry(), Ok(Some(in_ten_minutes)));
+    for coae in ["true", "True"] {
+        assert_eq!(
+            expiring(coae, "1800000001"),
+            Ok(Some(UnixSeconds(NOW.0 + 1)))
+        );
+        assert_eq!(
+            expiring(coae, "1800000000"),
+            Err(TokenError::AuthenticationExpired)
+        );
+    }
+    assert_eq!(
+        expiring("true", "9223372036854775807"),
+        Ok(Some(UnixSeconds(i64::MAX)))
+    );
+    assert_eq!(
+        expiring("true", "-9223372036854775808"),
+        Err(TokenError::AuthenticationExpired)
+    );
+    assert_eq!(expiring("true", "tomorrow"), Err(TokenError::Malformed));
+    assert_eq!(at(&[("asrs.s.coae", "true")]), Err(TokenError::Malformed));
+    assert_eq!(expiring("false", "1"), Ok(None));
+    assert_eq!(at(&[("asrs.s.aeo", "1")]), Ok(None), "it is only known");
+}
+
+#[test]
 fn options_out_of_range_are_brought_back() {
     let token = |name, value: &str| {
         let claims = TokenBuilder::new()

@@ -32,15 +32,19 @@ pub(crate) fn validate(
     audience: Audience<'_>,
 ) -> Result<AccessToken, Refusal> {
     let token = token.ok_or_else(|| Refusal::unauthorized("An access token is required."))?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    keys.validate(token, audience, UnixSeconds(now.cast_signed()))
+    keys.validate(token, audience, unix_now())
         .map_err(|error| Refusal {
             challenge: Some(error.challenge()),
             ..Refusal::new(401, error.to_string())
         })
+}
+
+/// The time of day.
+pub(crate) fn unix_now() -> UnixSeconds {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixSeconds(since_1970.as_secs().cast_signed())
 }
 
 /// Bits for a new id.
