@@ -14,6 +14,7 @@ use crate::protocol::negotiate::{
 };
 use crate::shard::admission::identity::{bearer, hub_name, random, validate};
 use crate::shard::admission::refusal::Refusal;
+use crate::shard::directory::Reservation;
 use crate::shard::pending::Expected;
 
 /// The transports that the service has.
@@ -62,19 +63,28 @@ fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String,
         NegotiateVersion::Zero => ConnectionToken::from(connection_id),
         NegotiateVersion::One => ConnectionToken::new(random()?),
     };
+    let transports = token.transports() & SERVED;
+    // What is promised here is kept, whichever server connection the client will be bound to: its app server takes no part in it.
+    let is_stateful = control.gate.stateful_reconnect
+        && request.wants_stateful_reconnect
+        && transports.contains(Transports::WEB_SOCKETS)
+        && reservation
+            .as_ref()
+            .is_some_and(Reservation::allows_stateful_reconnects);
     let expected = Expected {
         id: connection_id,
+        is_stateful,
         reservation,
     };
     let pending = &control.gate.pending;
     pending
         .expect(connection_token, expected, hub, Instant::now())
         .map_err(|full| Refusal::unavailable(full.to_string()))?;
-    let transports = token.transports() & SERVED;
     Ok(NegotiateResponse {
         version: request.version,
         connection_id,
         connection_token,
+        is_stateful,
         transports,
     }
     .to_json())

@@ -72,6 +72,8 @@ pub struct NegotiateResponse {
     pub connection_id: ConnectionId,
     /// The secret; in version 0 it is not written, and the id takes its place.
     pub connection_token: ConnectionToken,
+    /// Whether the connection is to survive the loss of its transport. Only a client that has asked may be told so.
+    pub is_stateful: bool,
     /// What the client may choose from: what is served and what its access token permits.
     pub transports: Transports,
 }
@@ -80,14 +82,17 @@ impl NegotiateResponse {
     /// The body of the answer.
     pub fn to_json(&self) -> String {
         let available_transports = self.transports.offers();
+        let use_stateful_reconnect = self.is_stateful.then_some(true);
         match self.version {
             NegotiateVersion::Zero => to_json(&Body {
+                use_stateful_reconnect,
                 negotiate_version: Some(0),
                 connection_id: Some(self.connection_id.to_string()),
                 available_transports: Some(available_transports),
                 ..Body::default()
             }),
             NegotiateVersion::One => to_json(&Body {
+                use_stateful_reconnect,
                 negotiate_version: Some(1),
                 connection_id: Some(self.connection_id.to_string()),
                 connection_token: Some(self.connection_token.text()),
@@ -235,6 +240,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    use_stateful_reconnect: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     negotiate_version: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<&'a str>,
@@ -306,6 +313,7 @@ mod tests {
             version,
             connection_id,
             connection_token: ConnectionToken::new(1),
+            is_stateful: false,
             transports,
         }
         .to_json()

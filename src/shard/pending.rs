@@ -1,14 +1,14 @@
 //! Connections that have been negotiated and are expected: which id belongs to which token.
 //!
 //! Written by the control plane, read by admission: once per connection each. A token is good for one connection, and stays known while
-//! that lives, so that a second use can be told from an unknown one.
+//! that lives, so that a second use can be told from an unknown one; and where that lives, if a second socket may take its place.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::directory::Reservation;
-use crate::id::{ConnectionId, ConnectionToken, HubName};
+use crate::id::{ConnectionId, ConnectionToken, HubName, ShardId};
 use crate::limits::{PENDING_CONNECTION_LIFETIME, PENDING_CONNECTIONS_MAX};
 
 /// See the module.
@@ -27,7 +27,16 @@ struct Table {
 #[derive(Debug)]
 enum Entry {
     Waiting { expected: Expected, hub: HubName },
-    InUse,
+    InUse(Option<Lodging>),
+}
+
+/// Where a connection lives that may go on on another socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lodging {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its shard.
+    pub shard: ShardId,
 }
 
 /// A connection that is expected.
@@ -35,6 +44,8 @@ enum Entry {
 pub struct Expected {
     /// The id it was given.
     pub id: ConnectionId,
+    /// Whether it has been promised that it may survive the loss of its socket.
+    pub is_stateful: bool,
     /// Its place at a server connection, kept for it meanwhile. `None` if there was no app server.
     pub reservation: Option<Reservation>,
 }
@@ -53,6 +64,9 @@ pub enum TakeError {
     /// Its connection is there already.
     #[error("The connection with that ID is in use")]
     InUse,
+    /// Its connection is there already, but may have lost its socket.
+    #[error("The connection with that ID may be resumed")]
+    Lives(Lodging),
 }
 
 impl PendingConnections {
@@ -89,9 +103,10 @@ impl PendingConnections {
         table.expire(now);
         let entry = table.entries.get_mut(&token).ok_or(TakeError::Unknown)?;
         match entry {
-            Entry::InUse => Err(TakeError::InUse),
+            Entry::InUse(None) => Err(TakeError::InUse),
+            Entry::InUse(Some(lodging)) => Err(TakeError::Lives(*lodging)),
             Entry::Waiting { hub: other, .. } if other != hub => Err(TakeError::Unknown),
-            Entry::Waiting { .. } => match std::mem::replace(entry, Entry::InUse) {
+            Entry::Waiting { .. } => match std::mem::replace(entry, Entry::InUse(None)) {
                 Entry::Waiting { expected, .. } => Ok((
                     expected,
                     TokenHold {
@@ -99,7 +114,7 @@ impl PendingConnections {
                         token,
                     },
                 )),
-                Entry::InUse => Err(TakeError::InUse),
+                Entry::InUse(_) => Err(TakeError::InUse),
             },
         }
     }
@@ -130,6 +145,16 @@ pub struct TokenHold {
     token: ConnectionToken,
 }
 
+impl TokenHold {
+    /// Lets another socket take the place of the connection's own.
+    pub fn lodge(&self, lodging: Lodging) {
+        let mut table = self.pending.table();
+        table
+            .entries
+            .insert(self.token, Entry::InUse(Some(lodging)));
+    }
+}
+
 impl Drop for TokenHold {
     fn drop(&mut self) {
         self.pending.table().entries.remove(&self.token);
@@ -141,7 +166,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::id::ShardId;
 
     fn hub(name: &str) -> HubName {
         HubName::parse(name).unwrap()
@@ -160,6 +184,7 @@ mod tests {
                 token,
                 Expected {
                     id,
+                    is_stateful: false,
                     reservation: None,
                 },
                 hub("chat"),
@@ -195,6 +220,7 @@ mod tests {
         let (now, token) = (Instant::now(), ConnectionToken::new(7));
         let expected = Expected {
             id: ConnectionId::new(ShardId(0), 9),
+            is_stateful: false,
             reservation: None,
         };
         pending.expect(token, expected, hub("chat"), now).unwrap();
