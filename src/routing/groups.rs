@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::ClientKey;
 use super::clients::Clients;
@@ -86,6 +87,30 @@ impl Groups {
             return;
         };
         for (key, place) in std::mem::take(&mut client.groups) {
+            self.remove_member(key, place, clients);
+        }
+    }
+
+    /// Ends all memberships of a client but those in groups that `stays` names.
+    pub(super) fn leave_all_but(
+        &mut self,
+        member: ClientKey,
+        clients: &mut Clients,
+        stays: impl Fn(&str) -> bool,
+    ) {
+        let Some(client) = clients.get_mut(member) else {
+            return;
+        };
+        let is_left = |key: GroupKey| {
+            let group = self.groups.get(key.0 as usize);
+            group.is_none_or(|group| !stays(&group.name))
+        };
+        let (left, kept) = std::mem::take(&mut client.groups)
+            .into_iter()
+            .partition(|(key, _)| is_left(*key));
+        client.groups = kept;
+        let left: SmallVec<[(GroupKey, u32); 2]> = left;
+        for (key, place) in left {
             self.remove_member(key, place, clients);
         }
     }

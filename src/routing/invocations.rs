@@ -4,20 +4,18 @@
 //! not, the client's own app server is told that an answer will come (it gets the invocation too, before the client does), hands the
 //! answer back as a completion, and the service sends that on to who asked.
 
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
-use super::client::Client;
 use super::service_messages::{Absent, Source};
 use super::{Effect, HubId, Origin, Router};
 use crate::frame::record::write_varint;
 use crate::id::ConnectionId;
-use crate::limits::INVOCATIONS_PER_HUB_MAX;
+use crate::limits::{INVOCATIONS_PER_HUB_MAX, NAME_BYTES_MAX};
 use crate::protocol::service::{
     ClientCompletion, ClientInvocation, ErrorCompletion, Message, Payloads, ServiceMapping,
 };
@@ -29,14 +27,17 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Invocations {
     by_hub: FxHashMap<HubId, FxHashMap<Rc<str>, Pending>>,
-    /// What waits for each client, so that one that leaves costs no search.
-    by_client: FxHashMap<ConnectionId, SmallVec<[Rc<str>; 1]>>,
+    /// What waits for each client, so that one that leaves costs no search, and neither does an answer of one that owes many.
+    by_client: BTreeMap<(ConnectionId, u64), Rc<str>>,
+    last_number: u64,
     next_expiry: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Pending {
     client: ConnectionId,
+    /// Tells it from others that wait for the same client.
+    number: u64,
     caller: Origin,
     caller_server_id: Box<str>,
     since: Instant,
@@ -69,20 +70,18 @@ impl Router {
             return self.refuse_invocation(source, invocation, &error, effects);
         }
         let Some(owner) = client.server.and_then(|server| self.server(server)) else {
-            return;
+            let error = format!("Connection '{}' has no app server at present.", client.id);
+            return self.refuse_invocation(source, invocation, &error, effects);
         };
         if *owner.server_id != *invocation.caller_server_id {
             let owner_socket = owner.socket;
-            if self.invocations.count(source.hub) >= INVOCATIONS_PER_HUB_MAX {
-                return self.refuse_invocation(
-                    source,
-                    invocation,
-                    "Too many invocations wait for clients of this hub.",
-                    effects,
-                );
+            if let Some(error) = self.limit_reached(source.hub, invocation) {
+                self.counters.invocations_refused.increment();
+                return self.refuse_invocation(source, invocation, error, effects);
             }
             let pending = Pending {
                 client: client.id,
+                number: self.invocations.next_number(),
                 caller: source.origin.clone(),
                 caller_server_id: invocation.caller_server_id.as_ref().into(),
                 since: now,
@@ -95,6 +94,11 @@ impl Router {
             });
             let mapping = self.mapping(invocation);
             self.answer(source.hub, source.origin, mapping, effects);
+        }
+        if let Some(client) = self.clients.get_mut(key)
+            && let Some(traffic) = &mut client.traffic
+        {
+            traffic.on_invocation(&invocation.invocation_id);
         }
         self.deliver(source, &[key], &invocation.payloads, effects);
     }
@@ -125,14 +129,19 @@ impl Router {
         }
     }
 
-    /// A client has left without answering.
-    pub(super) fn fail_invocations_of(&mut self, client: &Client, effects: &mut Vec<Effect>) {
-        let failed = self.invocations.take_all_of(client.hub, client.id);
+    /// A client has left, or has lost its app server, without answering.
+    pub(super) fn fail_invocations_of(
+        &mut self,
+        hub: HubId,
+        client: ConnectionId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let failed = self.invocations.take_all_of(hub, client);
         if failed.is_empty() {
             return;
         }
-        let error = format!("Connection '{}' is disconnected.", client.id);
-        self.fail(client.hub, failed, &error, effects);
+        let error = format!("Connection '{client}' is disconnected.");
+        self.fail(hub, failed, &error, effects);
     }
 
     pub(super) fn expire_invocations(
@@ -200,6 +209,23 @@ impl Router {
         self.answer(source.hub, source.origin, encoded(message), effects);
     }
 
+    /// Why an invocation must not be kept, if so.
+    fn limit_reached(
+        &self,
+        hub: HubId,
+        invocation: &ClientInvocation<'_, Range<usize>>,
+    ) -> Option<&'static str> {
+        let longest = invocation
+            .invocation_id
+            .len()
+            .max(invocation.caller_server_id.len());
+        if longest > NAME_BYTES_MAX {
+            return Some("The invocation has too long an id.");
+        }
+        (self.invocations.count(hub) >= INVOCATIONS_PER_HUB_MAX)
+            .then_some("Too many invocations wait for clients of this hub.")
+    }
+
     /// Tells who asked on which instance the client is.
     fn mapping(&self, invocation: &ClientInvocation<'_, Range<usize>>) -> Vec<u8> {
         encoded(ServiceMapping {
@@ -215,30 +241,32 @@ impl Invocations {
         self.by_hub.get(&hub).map_or(0, FxHashMap::len)
     }
 
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
     fn insert(&mut self, hub: HubId, invocation_id: &str, pending: Pending) {
         // An id that is used again means the later invocation.
         self.take(hub, invocation_id);
         let id: Rc<str> = invocation_id.into();
-        let of_client = self.by_client.entry(pending.client).or_default();
-        of_client.push(Rc::clone(&id));
+        let of_client = (pending.client, pending.number);
+        self.by_client.insert(of_client, Rc::clone(&id));
         self.by_hub.entry(hub).or_default().insert(id, pending);
     }
 
     fn take(&mut self, hub: HubId, invocation_id: &str) -> Option<Pending> {
         let pending = self.take_from_hub(hub, invocation_id)?;
-        if let Entry::Occupied(mut of_client) = self.by_client.entry(pending.client) {
-            of_client.get_mut().retain(|id| **id != *invocation_id);
-            if of_client.get().is_empty() {
-                of_client.remove();
-            }
-        }
+        self.by_client.remove(&(pending.client, pending.number));
         Some(pending)
     }
 
+    /// In the order in which they came.
     fn take_all_of(&mut self, hub: HubId, client: ConnectionId) -> Vec<(Rc<str>, Pending)> {
-        let ids = self.by_client.remove(&client).unwrap_or_default();
+        let of_client = self.by_client.range((client, 0)..=(client, u64::MAX));
+        let ids: Vec<Rc<str>> = of_client.map(|(_, id)| Rc::clone(id)).collect();
         ids.into_iter()
-            .filter_map(|id| self.take_from_hub(hub, &id).map(|pending| (id, pending)))
+            .filter_map(|id| self.take(hub, &id).map(|pending| (id, pending)))
             .collect()
     }
 
@@ -311,11 +339,57 @@ impl Invocations {
                     is_here(pending.client),
                     "nothing waits for a client that has left"
                 );
-                let of_client = &self.by_client[&pending.client];
-                assert_eq!(of_client.iter().filter(|other| *other == id).count(), 1);
+                let of_client = self.by_client.get(&(pending.client, pending.number));
+                assert_eq!(of_client, Some(id));
             }
         }
-        let of_clients: usize = self.by_client.values().map(SmallVec::len).sum();
-        assert_eq!(of_clients, waiting, "both tables hold the same");
+        assert_eq!(self.by_client.len(), waiting, "both tables hold the same");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ShardId;
+    use crate::routing::{ServerKey, ServerRef};
+
+    /// Half are answered, half run out of time. A search among all that one client owes would take minutes for each half, and for
+    /// the second one all at once.
+    #[test]
+    fn a_client_that_owes_many_answers_costs_no_search() {
+        const HUB: HubId = HubId(0);
+        let since = Instant::now();
+        let server = ServerKey {
+            slot: 0,
+            generation: 1,
+        };
+        let caller = Origin {
+            server: ServerRef {
+                shard: ShardId(0),
+                server,
+            },
+            server_id: "a".into(),
+        };
+        let client = ConnectionId::new(ShardId(0), 7);
+        let mut invocations = Invocations::default();
+        for number in 0..INVOCATIONS_PER_HUB_MAX {
+            let pending = Pending {
+                client,
+                number: invocations.next_number(),
+                caller: caller.clone(),
+                caller_server_id: "a".into(),
+                since,
+            };
+            invocations.insert(HUB, &number.to_string(), pending);
+        }
+        for number in (1..INVOCATIONS_PER_HUB_MAX).step_by(2) {
+            assert!(invocations.take(HUB, &number.to_string()).is_some());
+        }
+        invocations.check(|_| true);
+        let late = invocations.take_older(HUB, Duration::ZERO, since);
+        assert_eq!(late.len(), INVOCATIONS_PER_HUB_MAX / 2);
+        assert!(invocations.is_empty());
+        let taken = since.elapsed();
+        assert!(taken < Duration::from_secs(10), "{taken:?}");
     }
 }
