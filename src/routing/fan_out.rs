@@ -1,36 +1,47 @@
 //! One message to many clients: who they are, and the one frame that they share.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::client::Phase;
 use super::connections::kind_of;
+use super::resuming::Delivery;
 use super::service_messages::{Decoded, Source, slices};
+use super::stateful::Content;
 use super::{ClientKey, CloseCause, Effect, ForwardTo, Mail, Router, SocketKey};
 use crate::chunk::Chunk;
 use crate::frame::websocket;
 use crate::id::{ConnectionId, ShardId};
 use crate::limits::CLIENT_HELD_BYTES_MAX;
 use crate::protocol::hub::HubProtocol;
+use crate::protocol::hub::message::MessageProtocol;
 use crate::protocol::service::{GroupBroadcastData, Message, MultiConnectionData, Payloads, Texts};
 
 type Encodings<'a> = Payloads<'a, Range<usize>>;
 type Targets = SmallVec<[ClientKey; 8]>;
 
 impl Router {
-    /// A message that goes to whom it names. Any other is passed over: it is of a kind that is unknown or not supported.
+    /// A message that goes to whom it names.
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "an app server may be newer than this service"
+        reason = "the rest is looked at by the next step"
     )]
     pub(super) fn handle_fan_out(
         &mut self,
         source: Source<'_>,
         message: &Decoded<'_>,
+        now: Instant,
         effects: &mut Vec<Effect>,
     ) {
+        if filter_of(message).is_some_and(|filter| !filter.is_empty()) {
+            // Whoever narrows a message down does not want it to reach everybody.
+            self.counters.service_messages_skipped.increment();
+            tracing::debug!(message = ?message.message_type(), "skipped a message with a filter, which is not supported");
+            return;
+        }
         match message {
             Message::MultiConnectionData(send) => {
                 self.send_to_connections(source, &send.connection_ids, &send.payloads, effects);
@@ -39,8 +50,7 @@ impl Router {
                 self.send_to_users(source, &[&send.user_id], &send.payloads, effects);
             }
             Message::MultiUserData(send) => {
-                let users: SmallVec<[&str; 4]> = send.user_ids.iter().map(|user| &**user).collect();
-                self.send_to_users(source, &users, &send.payloads, effects);
+                self.send_to_users(source, &distinct(&send.user_ids), &send.payloads, effects);
             }
             Message::BroadcastData(send) => {
                 self.send_to_hub(source, &send.excluded, &send.payloads, effects);
@@ -49,10 +59,7 @@ impl Router {
             Message::MultiGroupBroadcastData(send) => {
                 self.send_to_groups(source, &send.groups, &send.payloads, effects);
             }
-            other => {
-                self.counters.service_messages_skipped.increment();
-                tracing::debug!(message = ?other.message_type(), "skipped a service message that is not supported");
-            }
+            other => self.handle_request(source, other, now, effects),
         }
     }
 
@@ -106,7 +113,10 @@ impl Router {
                 .get(*client)
                 .is_some_and(|client| client.hub == source.hub)
         };
+        let found = targets.len();
         targets.retain(|client| in_hub(client));
+        let foreign = (found - targets.len()) as u64;
+        self.counters.unknown_targets.add(foreign);
         self.deliver_once(source, targets, payloads, effects);
         self.forward_to_connections(source, ids.len(), elsewhere, payloads, effects);
     }
@@ -137,9 +147,8 @@ impl Router {
         let mut excluded = self.excluded(&send.excluded);
         let mut targets = Targets::new();
         if let Some(hub) = self.hubs.get(&source.hub) {
-            for user in &send.excluded_users {
-                excluded.extend_from_slice(hub.user(user));
-            }
+            let users = distinct(&send.excluded_users);
+            excluded.extend(users.iter().flat_map(|user| hub.user(user)).copied());
             targets.extend(
                 hub.groups
                     .members(&send.group)
@@ -161,7 +170,7 @@ impl Router {
     ) {
         let mut targets = Targets::new();
         if let Some(hub) = self.hubs.get(&source.hub) {
-            for group in groups {
+            for group in distinct(groups) {
                 targets.extend_from_slice(hub.groups.members(group));
             }
         }
@@ -236,16 +245,31 @@ impl Router {
                 continue;
             }
             let encoding = encoding_for(&client.protocol, &mut encodings, payloads, targets.len());
-            let Some(encoding) = encoding.filter(|encoding| encoding.payload.is_some()) else {
+            let Some(encoding) = encoding else {
                 self.counters.missing_payloads.increment();
                 continue;
             };
             match &mut client.phase {
-                Phase::Open => encoding.clients.push(client.socket),
+                Phase::Open => match &mut client.stateful {
+                    None => encoding.clients.push(client.socket),
+                    Some(stateful) => {
+                        let (frame, content) =
+                            encoding.content(source.message, stateful.protocol());
+                        let kept = self
+                            .resuming
+                            .keep(stateful, &frame, content, &self.counters);
+                        match kept {
+                            Delivery::Now => encoding.clients.push(client.socket),
+                            Delivery::Later => {}
+                            Delivery::Never => {
+                                overflowing.push(*key);
+                                continue;
+                            }
+                        }
+                    }
+                },
                 Phase::Opening(held) => {
-                    let Some(frame) = encoding.frame(source.message) else {
-                        continue;
-                    };
+                    let frame = encoding.frame(source.message);
                     // As for an outbox: one message may be longer, but not come on top of too much.
                     if held.bytes > CLIENT_HELD_BYTES_MAX {
                         overflowing.push(*key);
@@ -294,6 +318,24 @@ impl Router {
     }
 }
 
+/// The expression by which a message chooses among those that it names.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only messages to many can have one"
+)]
+fn filter_of<'a>(message: &'a Decoded<'_>) -> Option<&'a str> {
+    let filter = match message {
+        Message::MultiConnectionData(send) => &send.filter,
+        Message::UserData(send) => &send.filter,
+        Message::MultiUserData(send) => &send.filter,
+        Message::BroadcastData(send) => &send.filter,
+        Message::GroupBroadcastData(send) => &send.filter,
+        Message::MultiGroupBroadcastData(send) => &send.filter,
+        _ => return None,
+    };
+    filter.as_deref()
+}
+
 fn forward_to_hub(source: Source<'_>, effects: &mut Vec<Effect>) {
     if source.is_first_hand {
         effects.push(Effect::Forward {
@@ -302,6 +344,17 @@ fn forward_to_hub(source: Source<'_>, effects: &mut Vec<Effect>) {
             origin: source.origin.clone(),
         });
     }
+}
+
+/// Users or groups, each once: a name that comes again must not gather its connections again, or a short message could name more of
+/// them than there are.
+fn distinct<'a>(names: &'a Texts<'_>) -> SmallVec<[&'a str; 4]> {
+    let mut names: SmallVec<[&str; 4]> = names.iter().map(|name| &**name).collect();
+    if names.len() > 1 {
+        names.sort_unstable();
+        names.dedup();
+    }
+    names
 }
 
 /// Clients that a send must skip. Mostly none or one, but there may be thousands.
@@ -318,9 +371,12 @@ impl Excluded {
         }
     }
 
-    fn extend_from_slice(&mut self, keys: &[ClientKey]) {
-        self.keys.extend_from_slice(keys);
-        self.keys.sort_unstable();
+    fn extend(&mut self, keys: impl Iterator<Item = ClientKey>) {
+        let before = self.keys.len();
+        self.keys.extend(keys);
+        if self.keys.len() > before {
+            self.keys.sort_unstable();
+        }
     }
 }
 
@@ -348,6 +404,7 @@ fn part_for(message: &[Chunk], connection_ids: &Texts<'_>, payloads: &Encodings<
     Bytes::from(framed).slice(prefix_bytes..)
 }
 
+/// `None` if the app server has not encoded the message so. That is not remembered: clients may name any protocol.
 fn encoding_for<'a>(
     protocol: &HubProtocol,
     encodings: &'a mut SmallVec<[Encoding; 2]>,
@@ -357,54 +414,64 @@ fn encoding_for<'a>(
     let known = encodings
         .iter()
         .position(|encoding| encoding.protocol == *protocol);
-    let index = known.unwrap_or_else(|| {
-        encodings.push(Encoding::new(protocol.clone(), payloads, clients_max));
+    let index = if let Some(index) = known {
+        index
+    } else {
+        let payload = payloads.get(protocol.name())?.clone();
+        encodings.push(Encoding::new(protocol.clone(), payload, clients_max));
         encodings.len() - 1
-    });
+    };
     encodings.get_mut(index)
 }
 
 /// A message in one hub protocol, with the clients that want it so.
 struct Encoding {
     protocol: HubProtocol,
-    /// Where in the message it stands. `None`: the app server has not encoded it so.
-    payload: Option<Range<usize>>,
+    /// Where in the message it stands.
+    payload: Range<usize>,
     frame: Option<Chunk>,
+    /// Read once, if somebody needs it.
+    content: Option<Content>,
     clients: Vec<SocketKey>,
 }
 
 impl Encoding {
-    fn new(protocol: HubProtocol, payloads: &Encodings<'_>, clients_max: usize) -> Self {
-        let payload = payloads.get(protocol.name()).cloned();
-        let clients = Vec::with_capacity(if payload.is_some() { clients_max } else { 0 });
+    fn new(protocol: HubProtocol, payload: Range<usize>, clients_max: usize) -> Self {
         Self {
             protocol,
             payload,
             frame: None,
-            clients,
+            content: None,
+            clients: Vec::with_capacity(clients_max),
         }
     }
 
     /// The whole WebSocket frame, made once.
-    fn frame(&mut self, message: &[Chunk]) -> Option<Chunk> {
-        if self.frame.is_none() {
-            let range = self.payload.as_ref()?;
-            let header = websocket::header(kind_of(&self.protocol), true, range.len() as u64, None);
-            let mut frame = Vec::with_capacity(header.len() + range.len());
+    fn frame(&mut self, message: &[Chunk]) -> Chunk {
+        let (protocol, payload) = (&self.protocol, &self.payload);
+        let make = || {
+            let header = websocket::header(kind_of(protocol), true, payload.len() as u64, None);
+            let mut frame = Vec::with_capacity(header.len() + payload.len());
             frame.extend_from_slice(&header);
-            for slice in slices(message, range) {
+            for slice in slices(message, payload) {
                 frame.extend_from_slice(&slice);
             }
-            self.frame = Some(Chunk::from(frame));
-        }
-        self.frame.clone()
+            Chunk::from(frame)
+        };
+        self.frame.get_or_insert_with(make).clone()
+    }
+
+    /// The same with what it holds, for clients of stateful reconnect.
+    fn content(&mut self, message: &[Chunk], read: MessageProtocol) -> (Chunk, Content) {
+        let frame = self.frame(message);
+        let content = self
+            .content
+            .get_or_insert_with(|| Content::of_frame(read, &frame));
+        (frame, *content)
     }
 
     /// Says what is to be sent. How many payload bytes had to be copied for it.
     fn finish(mut self, message: &[Chunk], effects: &mut Vec<Effect>) -> usize {
-        let Some(range) = self.payload.clone() else {
-            return 0;
-        };
         match self.clients.as_slice() {
             [] => {}
             // Nobody to share a frame with: the payload goes out as it lies there.
@@ -412,18 +479,20 @@ impl Encoding {
                 effects.push(Effect::RelayToClient {
                     client: *only,
                     kind: kind_of(&self.protocol),
-                    payload: slices(message, &range),
+                    payload: slices(message, &self.payload),
                 });
             }
             _ => {
-                if let Some(frame) = self.frame(message) {
-                    effects.push(Effect::FanOut {
-                        frame,
-                        clients: std::mem::take(&mut self.clients),
-                    });
-                }
+                effects.push(Effect::FanOut {
+                    frame: self.frame(message),
+                    clients: std::mem::take(&mut self.clients),
+                });
             }
         }
-        if self.frame.is_some() { range.len() } else { 0 }
+        if self.frame.is_some() {
+            self.payload.len()
+        } else {
+            0
+        }
     }
 }
