@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::groups::GroupKey;
-use super::{HubId, ServerKey, SocketKey};
+use super::pieces::Pieces;
+use super::stateful::Stateful;
+use super::traffic::Traffic;
+use super::{Expiry, HubId, ServerKey, SocketKey};
 use crate::chunk::Chunk;
 use crate::id::ConnectionId;
 use crate::protocol::hub::HubProtocol;
@@ -28,6 +31,10 @@ pub struct NewClient {
     pub open_body: Vec<u8>,
     /// How long it may take for its hub handshake.
     pub handshake_timeout: Duration,
+    /// Whether it has been promised that it may survive the loss of its socket.
+    pub is_stateful: bool,
+    /// When it has to be closed, if its app wants that.
+    pub expiry: Option<Expiry>,
 }
 
 /// See the module.
@@ -42,11 +49,20 @@ pub(super) struct Client {
     pub(super) phase: Phase,
     /// Place in the hub's client list.
     pub(super) place: u32,
+    /// Place among its user's connections.
+    pub(super) place_of_user: u32,
     /// Each group with this client's place among its members.
     pub(super) groups: SmallVec<[(GroupKey, u32); 2]>,
     /// The app server has said goodbye to it, or has rejected it: nothing more is delivered, and the `CloseConnection` that follows
     /// needs no answer.
     pub(super) said_goodbye: bool,
+    /// What survives the loss of its socket, if it asked for that.
+    pub(super) stateful: Option<Box<Stateful>>,
+    /// Of an app server that cuts hub messages: what has come of one.
+    pub(super) pieces: Option<Box<Pieces>>,
+    pub(super) expiry: Option<Box<Expiry>>,
+    /// Of a followed client: one that may move to another app server.
+    pub(super) traffic: Option<Box<Traffic>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +81,7 @@ pub(super) struct Handshake {
     pub(super) received: Vec<u8>,
     pub(super) open_body: Vec<u8>,
     pub(super) required_server_id: Option<Box<str>>,
+    pub(super) is_stateful: bool,
 }
 
 /// Whole WebSocket frames that wait for the handshake response.
@@ -81,6 +98,7 @@ impl Client {
             received: Vec::new(),
             open_body: new.open_body,
             required_server_id: new.required_server_id,
+            is_stateful: new.is_stateful,
         };
         Self {
             id: new.id,
@@ -91,8 +109,20 @@ impl Client {
             protocol: HubProtocol::Json,
             phase: Phase::Handshake(Box::new(handshake)),
             place: 0,
+            place_of_user: 0,
             groups: SmallVec::new(),
             said_goodbye: false,
+            stateful: None,
+            pieces: None,
+            expiry: new.expiry.map(Box::new),
+            traffic: None,
         }
+    }
+
+    /// Whether it has lost its socket and may yet resume on another.
+    pub(super) fn is_away(&self) -> bool {
+        self.stateful
+            .as_ref()
+            .is_some_and(|stateful| stateful.is_away())
     }
 }

@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use smallvec::smallvec;
 
-use super::client::{Client, Phase};
+use super::client::{Client, Handshake, Phase};
 use super::server::{Server, ServerPhase};
+use super::stateful::Stateful;
+use super::traffic::{Introduction, Traffic};
 use super::{
     ClientKey, CloseCause, Effect, Mail, NewClient, Payload, Router, ServerKey, SocketKey,
 };
 use crate::chunk::Chunk;
+use crate::frame::record::find_separator;
 use crate::frame::websocket::MessageKind;
 use crate::limits::HUB_HANDSHAKE_BYTES_MAX;
 use crate::protocol::hub::HubProtocol;
@@ -20,10 +23,13 @@ use crate::protocol::service::{
     CONNECTION_DATA_TRAILER, connection_data_header, write_close_connection, write_open_connection,
 };
 
+/// The version of the hub protocol that brought stateful reconnect.
+const STATEFUL_VERSION_MIN: i64 = 2;
 /// What a client is told when no app server can take it. It has been upgraded by then, since only so can it be told.
 const NO_APP_SERVER: &str = "No app server is connected to the service.";
 const APP_SERVER_LOST: &str = "The app server's connection to the service has ended.";
-const SERVICE_STOPS: &str = "The service is shutting down.";
+const CLOSED_ON_REQUEST: &str = "The connection has been closed.";
+pub(super) const SERVICE_STOPS: &str = "The service is shutting down.";
 
 impl Router {
     /// A client has been upgraded. It says its hub handshake next.
@@ -51,7 +57,11 @@ impl Router {
                 },
             });
         }
+        let expiry = client.expiry.as_deref().copied();
         let key = self.clients.insert(client);
+        if let Some(expiry) = expiry {
+            self.expiries.add(key, &expiry);
+        }
         self.deadlines.push(Reverse((deadline, key.0, id)));
         self.counters
             .client_connections
@@ -64,7 +74,7 @@ impl Router {
         &mut self,
         key: ClientKey,
         payload: Chunk,
-        _now: Instant,
+        now: Instant,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let Some(client) = self.clients.get_mut(key) else {
@@ -73,7 +83,26 @@ impl Router {
         if let Phase::Handshake(handshake) = &mut client.phase {
             let scanned = handshake.received.len();
             handshake.received.extend_from_slice(&payload);
-            return self.read_handshake(key, scanned, effects);
+            return self.read_handshake(key, scanned, now, effects);
+        }
+        if client.stateful.is_some() {
+            return self.on_stateful_data(key, payload, now, effects);
+        }
+        self.relay_to_server(key, payload, effects)
+    }
+
+    /// What a client says to its app server.
+    pub(super) fn relay_to_server(
+        &mut self,
+        key: ClientKey,
+        payload: Chunk,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(client) = self.clients.get(key) else {
+            return false;
+        };
+        if client.traffic.is_some() {
+            return self.relay_from_followed(key, payload, effects);
         }
         let (client, server) = (client.id, client.server);
         let Some(server) = server.and_then(|server| self.server(server)) else {
@@ -150,8 +179,28 @@ impl Router {
         });
         // Without a goodbye it was not the hub that ended it: its app server goes on counting it until it is told.
         if !client.said_goodbye && !matches!(client.phase, Phase::Handshake(_)) {
-            self.tell_server_of_end(&client, effects);
+            self.close_at_server(&client, effects);
         }
+    }
+
+    /// Closes a client because somebody who need not be its app server has asked for it. It is told why, and that it may come back.
+    pub(super) fn close_on_request(
+        &mut self,
+        key: ClientKey,
+        reason: Option<&str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(client) = self.remove_client(key, effects) else {
+            return;
+        };
+        let reason = reason.filter(|reason| !reason.is_empty());
+        let close = handshake::close_message(&client.protocol, reason, true);
+        say_farewell(&client, close, reason.unwrap_or(CLOSED_ON_REQUEST), effects);
+        effects.push(Effect::CloseClient {
+            client: client.socket,
+            cause: CloseCause::AppServer,
+        });
+        self.tell_server_of_end(&client, effects);
     }
 
     /// What the app server of a client says to it.
@@ -189,13 +238,18 @@ impl Router {
                 kind,
                 payload,
             });
-            if accepted {
+            if accepted && client.stateful.is_some() {
+                self.on_stateful_answered(key, held.frames, effects);
+            } else if accepted {
                 effects.extend(held.frames.into_iter().map(|frame| Effect::FanOut {
                     frame,
                     clients: vec![client.socket],
                 }));
             }
             return;
+        }
+        if client.stateful.is_some() {
+            return self.relay_to_stateful(key, &payload, is_goodbye, effects);
         }
         effects.push(Effect::RelayToClient {
             client: client.socket,
@@ -229,6 +283,7 @@ impl Router {
         &mut self,
         key: ClientKey,
         scanned: usize,
+        now: Instant,
         effects: &mut Vec<Effect>,
     ) -> bool {
         let Some(client) = self.clients.get_mut(key) else {
@@ -245,7 +300,10 @@ impl Router {
         match request {
             Ok(request) => {
                 client.protocol = request.protocol;
-                self.open(key, effects)
+                if handshake.is_stateful && request.version >= STATEFUL_VERSION_MIN {
+                    client.stateful = Stateful::new(&client.protocol).map(Box::new);
+                }
+                self.open(key, now, effects)
             }
             Err(error) => {
                 self.refuse_handshake(key, &error.public_text(), CloseCause::BadHandshake, effects);
@@ -255,20 +313,29 @@ impl Router {
     }
 
     /// Tells the app server of a client whose handshake request is there, and passes that request on.
-    fn open(&mut self, key: ClientKey, effects: &mut Vec<Effect>) -> bool {
+    fn open(&mut self, key: ClientKey, now: Instant, effects: &mut Vec<Effect>) -> bool {
         let Some(server) = self.server_for(key) else {
             self.refuse_handshake(key, NO_APP_SERVER, CloseCause::NoAppServer, effects);
             return false;
         };
-        let server_socket = self.server(server).map(|server| server.socket);
-        let (Some(client), Some(server_socket)) = (self.clients.get_mut(key), server_socket) else {
+        let is_followed = self.follows_clients(server);
+        let Some(state) = self.server_mut(server) else {
+            return false;
+        };
+        state.client_count += 1;
+        let server_socket = state.socket;
+        let Some(client) = self.clients.get_mut(key) else {
             return false;
         };
         let opening = Phase::Opening(Box::default());
-        let Phase::Handshake(handshake) = std::mem::replace(&mut client.phase, opening) else {
+        let Phase::Handshake(mut handshake) = std::mem::replace(&mut client.phase, opening) else {
             return false;
         };
-        client.server = Some(server);
+        let messages_behind = client
+            .stateful
+            .is_some()
+            .then(|| split_messages(&mut handshake.received));
+        let (socket, chosen) = (client.socket, client.server.replace(server));
         let id = client.id.text();
         let id = std::str::from_utf8(&id).unwrap_or_default();
         let mut messages =
@@ -282,18 +349,31 @@ impl Router {
         messages.extend_from_slice(&connection_data_header(id, handshake.received.len()));
         messages.extend_from_slice(&handshake.received);
         messages.extend_from_slice(&CONNECTION_DATA_TRAILER);
+        if is_followed {
+            client.traffic = follow(&client.protocol, *handshake);
+        }
         let hub = client.hub;
         self.clients.publish(key);
         self.hubs
             .entry(hub)
             .or_default()
             .add(key, &mut self.clients);
+        self.join_standing_groups(key, now);
         self.counters.clients_opened.increment();
         effects.push(Effect::ToServer {
             server: server_socket,
             messages,
         });
-        true
+        if chosen != Some(server) {
+            effects.push(Effect::ClientMoved {
+                client: socket,
+                server: self.server_ref(server),
+            });
+        }
+        match messages_behind.filter(|behind| !behind.is_empty()) {
+            Some(behind) => self.on_stateful_data(key, Chunk::from(behind), now, effects),
+            None => true,
+        }
     }
 
     /// The server connection that admission chose; if that takes no clients any more, another one of this shard.
@@ -356,7 +436,16 @@ impl Router {
             }
         }
         let client = self.clients.remove(key)?;
-        self.fail_invocations_of(&client, effects);
+        self.resuming.forget(key, &client, &self.counters);
+        if let Some(expiry) = &client.expiry {
+            self.expiries.remove(key, expiry);
+        }
+        self.fail_invocations_of(client.hub, client.id, effects);
+        if !matches!(client.phase, Phase::Handshake(_))
+            && let Some(server) = client.server.and_then(|server| self.server_mut(server))
+        {
+            server.client_count -= 1;
+        }
         if client.id.shard() != self.shard {
             effects.push(Effect::Post {
                 shard: client.id.shard(),
@@ -373,7 +462,26 @@ impl Router {
         Some(client)
     }
 
-    fn tell_server_of_end(&mut self, client: &Client, effects: &mut Vec<Effect>) {
+    /// Its app server hears a client to its end: also what has been held for another one, which it will not have any more.
+    pub(super) fn tell_server_of_end(&mut self, client: &Client, effects: &mut Vec<Effect>) {
+        if let Some(traffic) = &client.traffic
+            && let Some(server) = client.server.and_then(|server| self.server(server))
+        {
+            let held = traffic.held();
+            if !held.is_empty() {
+                self.counters.relayed_messages.increment();
+                self.counters.relayed_bytes.add(held.len() as u64);
+                effects.push(Effect::RelayToServer {
+                    server: server.socket,
+                    client: client.id,
+                    payload: Chunk::from(held),
+                });
+            }
+        }
+        self.close_at_server(client, effects);
+    }
+
+    fn close_at_server(&self, client: &Client, effects: &mut Vec<Effect>) {
         if let Some(server) = client.server.and_then(|server| self.server(server)) {
             let mut messages = Vec::new();
             let id = client.id.text();
@@ -390,8 +498,38 @@ impl Router {
     }
 }
 
+/// Begins to follow a client whose handshake request has been passed on, if its hub protocol is one that can be read.
+fn follow(protocol: &HubProtocol, handshake: Handshake) -> Option<Box<Traffic>> {
+    let message_protocol = protocol.message_protocol()?;
+    let mut request = handshake.received;
+    let request_bytes = find_separator(&request).map_or(request.len(), |end| end + 1);
+    let rest = request.split_off(request_bytes);
+    let introduction = Introduction {
+        open_body: handshake.open_body.into(),
+        request: request.into(),
+        required_server_id: handshake.required_server_id,
+    };
+    let mut traffic = Traffic::new(message_protocol, introduction);
+    traffic.on_client_bytes(&rest);
+    Some(Box::new(traffic))
+}
+
 /// Tells a client why it is closed: by `close` in its hub protocol, or by `refusal` if its handshake has not been answered.
-fn say_farewell(client: &Client, close: Vec<u8>, refusal: &str, effects: &mut Vec<Effect>) {
+pub(super) fn say_farewell(
+    client: &Client,
+    close: Vec<u8>,
+    refusal: &str,
+    effects: &mut Vec<Effect>,
+) {
+    if client.is_away() {
+        return;
+    }
+    if let Some(stateful) = &client.stateful {
+        effects.extend(stateful.waiting().map(|frame| Effect::FanOut {
+            frame,
+            clients: vec![client.socket],
+        }));
+    }
     let (kind, farewell) = match client.phase {
         Phase::Open => (kind_of(&client.protocol), close),
         Phase::Opening(_) | Phase::Handshake(_) => {
@@ -406,6 +544,12 @@ fn say_farewell(client: &Client, close: Vec<u8>, refusal: &str, effects: &mut Ve
             payload: smallvec![Chunk::from(farewell)],
         });
     }
+}
+
+/// Takes off what a client has sent behind its handshake.
+fn split_messages(received: &mut Vec<u8>) -> Vec<u8> {
+    let handshake_bytes = find_separator(received).map_or(received.len(), |end| end + 1);
+    received.split_off(handshake_bytes)
 }
 
 pub(super) fn kind_of(protocol: &HubProtocol) -> MessageKind {

@@ -7,30 +7,83 @@
 //! ```text
 //!  on_server_adopted ─► (on_server_heard ─► on_server_message …) … ─► on_server_closed     one server connection
 //!  on_client_adopted ─► on_client_data … ─► on_client_closed                              one client connection
-//!  on_mail, on_tick, on_drain                                                             at any time between
+//!                       (on_client_lost ─► on_client_resumed ─► on_client_data …) …        the same with stateful reconnect
+//!  on_mail, on_turn, on_tick, on_drain                                                    at any time between
 //! ```
 //!
 //! After `on_…_closed`, or after an effect that closes a connection, the router knows it no more and must not be told of it again.
 //!
 //! Invariants:
-//! * A client that an app server knows of is bound to one server connection *of the same shard*, for life.
+//! * A client that an app server knows of is bound to one server connection *of the same shard*. It changes it only by a migration,
+//!   and is without one only while it is parked.
 //! * `by_id`, a hub's client list, its users and its groups name exactly the clients that an app server knows of.
 //! * Nothing is delivered to a client before its handshake response: it is held, in order, within a bound.
 //! * What one server connection sends to one target (a connection, a user, a group, the hub) is delivered in the order sent.
+//!
+//! # Bad input
+//!
+//! What becomes of each message is said in [`crate::protocol::service`]; here is what becomes of what should not come. An app server may
+//! be old, new or broken: a message that makes no sense costs that message, a stream that cannot be read costs the server connection,
+//! and nothing costs another connection or the process. Nothing that an app server sends is kept without a bound.
+//!
+//! | an app server sends | what happens | counter |
+//! |---|---|---|
+//! | a length beyond 2 GiB, or beyond `SERVICE_MESSAGE_BYTES_MAX` | `ServiceError`, close 1000; what stands before it counts, what follows is not read | `protocol_errors` |
+//! | a WebSocket frame against RFC 6455 | `ServiceError`, or a refusal before the handshake, then close 1000 | `protocol_errors` |
+//! | text frames, empty ones, a byte in each, any number of messages in one | read like any: only the bytes count | |
+//! | a message without bytes, that is no array, too short, with nil for a list, of other types, with a number beyond 32 bits or unknown where it must be known, not of UTF-8, that announces more than comes | skipped | `service_messages_malformed` |
+//! | more than `SERVICE_MESSAGE_ELEMENTS_MAX` elements | skipped, before memory is taken | `service_messages_malformed` |
+//! | any of these, or any other message, before the handshake request; another version | `HandshakeResponse` with an error, close 1000 | `handshakes_failed` |
+//! | no handshake request in time | the same | `handshakes_failed` |
+//! | a second handshake request, an unknown type, one of the other direction | skipped | `service_messages_skipped` |
+//! | a message to many with a filter, a language of its own that no SDK for hubs uses | skipped | `service_messages_skipped` |
+//! | more elements, more bytes, unknown extensions with any value at any depth | ignored | |
+//! | a connection id that is not of this hub, of no shard, or no id at all | nothing; a request is answered `NotFound`, an invocation with an `ErrorCompletion` | `unknown_targets` |
+//! | a user or group that is not there | nobody is reached | |
+//! | an ack id that is 0, negative, or in use | answered like any: nothing is kept under it | |
+//! | connections, users, groups or exclusions named again | each is reached, or left out, once | |
+//! | a payload twice for one protocol | the first counts | |
+//! | no payload for a client's protocol, or none at all | that client is left out; an invocation is answered with an `ErrorCompletion` | `missing_payloads` |
+//! | a join to a name beyond `NAME_BYTES_MAX`, or beyond `GROUPS_PER_CONNECTION_MAX` | not carried out, answered `InternalServerError` | `joins_refused` |
+//! | an invocation with ids beyond `NAME_BYTES_MAX`, or one too many of them | answered with an `ErrorCompletion` | `invocations_refused` |
+//! | a reason beyond `CLOSE_REASON_BYTES_MAX` for closing many | the rest of it is cut off | |
+//! | memberships of users beyond `STANDING_MEMBERSHIPS_MAX` | not carried out, answered `InternalServerError` | `joins_refused` |
+//! | requests to all shards, more than `SURVEYS_MAX` at a time | not carried out, answered `InternalServerError` | `surveys_refused` |
+//! | an answer that nobody waits for, or a second one | dropped | `unknown_targets`, if the client is gone |
+//! | pings without meaning, without end | nothing | |
+//! | status and servers queries within `QUERY_INTERVAL` | the first is answered | `queries_skipped` |
+//! | requests without end, and does not take the answers | `ServiceError` and close at `SERVER_OUTBOX_BYTES_MAX` | |
+//!
+//! Tested row by row by `routing::tests::bad_input`, and with sockets by `bad_input` and `faults` in `tests/data_plane`.
 
 mod client;
 mod clients;
 mod connections;
+mod expiry;
 mod fan_out;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod groups;
 mod hub;
 mod invocations;
+mod migration;
+mod parking;
+mod pieces;
+pub mod rebalance;
+mod requests;
+mod resuming;
+mod round_trip;
 mod router;
 mod server;
 pub mod server_pool;
 mod service_messages;
+mod stateful;
+mod supervision;
+mod surveys;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod user_groups;
 
 use std::sync::Arc;
 
@@ -38,8 +91,16 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub use self::client::NewClient;
+pub use self::expiry::Expiry;
+#[cfg(any(test, fuzzing))]
+pub use self::fuzz::fuzz_router;
+pub use self::resuming::ResumeError;
 pub use self::router::Router;
 pub use self::server::NewServer;
+pub use self::surveys::{
+    CloseOrder, CloseTarget, Findings, Member, MemberQuery, Question, SurveyRef,
+};
+pub use self::user_groups::UserGroupChange;
 use crate::chunk::Chunk;
 use crate::frame::websocket::MessageKind;
 use crate::id::{ConnectionId, ShardId};
@@ -153,6 +214,8 @@ pub enum Effect {
         server: Origin,
         /// Whether clients may be bound to it.
         is_routable: bool,
+        /// Whether its clients may survive the loss of their socket.
+        allows_stateful_reconnects: bool,
     },
     /// Bind no more clients to a server connection.
     ServerDraining {
@@ -168,6 +231,17 @@ pub enum Effect {
         /// The server connection.
         server: ServerRef,
     },
+    /// Count a client at another server connection: it has moved.
+    ClientMoved {
+        /// The client.
+        client: SocketKey,
+        /// Its server connection.
+        server: ServerRef,
+    },
+    /// Read a client no more until it is resumed.
+    PauseClient(SocketKey),
+    /// Read a client again.
+    ResumeClient(SocketKey),
     /// Tell an app server whether its hub has clients.
     AnswerStatus(SocketKey),
     /// Tell an app server which app servers serve its hub.
@@ -198,10 +272,20 @@ pub enum CloseCause {
     HandshakeTimeout,
     /// More is held for the client than it may be.
     SlowConsumer,
+    /// The client has lost its socket and has not come back in time.
+    NotResumed,
+    /// What the client sent cannot be followed.
+    ClientFault,
     /// Nothing came from the app server for too long.
     Silent,
     /// The app server broke the protocol.
     ProtocolError,
+    /// The app server sent more in one piece than it may.
+    MessageTooLong,
+    /// More waits for the app server than may.
+    TooFarBehind,
+    /// The client is signed in no longer, and its app wants it closed then.
+    AuthenticationExpired,
     /// The service stops.
     Drain,
 }
@@ -244,5 +328,21 @@ pub enum Mail {
         id: ConnectionId,
         /// Where it is.
         to: Option<ShardId>,
+    },
+    /// Something that all shards are asked.
+    Question {
+        /// The hub.
+        hub: HubId,
+        /// What.
+        question: Arc<Question>,
+        /// Where an answer is waited for, if it is.
+        survey: Option<SurveyRef>,
+    },
+    /// What a shard has to say to that.
+    Findings {
+        /// The survey, by its number on the shard that this goes to.
+        number: u64,
+        /// What was found.
+        findings: Findings,
     },
 }

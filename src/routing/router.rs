@@ -3,25 +3,33 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::clients::Clients;
+use super::connections::SERVICE_STOPS;
+use super::expiry::Expiries;
 use super::hub::Hub;
 use super::invocations::Invocations;
-use super::server::{Server, ServerPhase};
+use super::migration::Migration;
+use super::resuming::Resuming;
+use super::round_trip::RoundTrip;
+use super::server::{Queries, Server, ServerPhase};
+use super::surveys::Surveys;
+use super::user_groups::UserGroups;
 use super::{
     ClientKey, CloseCause, Effect, HubId, Mail, NewServer, Origin, ServerKey, ServerRef, SocketKey,
 };
 use crate::chunk::Chunk;
 use crate::counters::Counters;
 use crate::id::{ConnectionId, ShardId};
-use crate::limits::{
-    INVOCATION_TIMEOUT, SERVER_PING_INTERVAL, SERVER_SILENCE_MAX, SERVICE_HANDSHAKE_TIMEOUT, TICK,
+use crate::limits::{INVOCATION_TIMEOUT, SERVICE_HANDSHAKE_TIMEOUT};
+use crate::protocol::service::{
+    Message, MigrationLevel, ServerConnectionType, ServiceEvent, ServiceEventKind,
+    ServiceEventObject,
 };
-use crate::protocol::service::{self, KEEP_ALIVE_PING};
 
 /// See the module above for the order in which it wants to be called.
 #[derive(Debug)]
@@ -34,9 +42,14 @@ pub struct Router {
     pub(super) servers: Slab<Server>,
     pub(super) hubs: FxHashMap<HubId, Hub>,
     pub(super) invocations: Invocations,
+    pub(super) resuming: Resuming,
+    pub(super) user_groups: UserGroups,
+    pub(super) surveys: Surveys,
+    pub(super) migration: Migration,
     /// Connections whose id names this shard but which live on another one.
     pub(super) moved: FxHashMap<ConnectionId, ShardId>,
     pub(super) deadlines: BinaryHeap<Reverse<(Instant, u32, ConnectionId)>>,
+    pub(super) expiries: Expiries,
     pub(super) counters: Arc<Counters>,
     generations: u32,
     is_draining: bool,
@@ -53,6 +66,12 @@ pub struct ServerView<'a> {
     pub server_id: &'a str,
     /// Its own id.
     pub connection_id: &'a str,
+    /// What it is for, once it has said so.
+    pub connection_type: Option<ServerConnectionType>,
+    /// Whether clients may be bound to it.
+    pub is_routable: bool,
+    /// How long a ping to its app server and back takes, once that has been measured.
+    pub round_trip: Option<Duration>,
 }
 
 /// A client connection, for whoever wants to look.
@@ -86,8 +105,13 @@ impl Router {
             servers: Slab::new(),
             hubs: FxHashMap::default(),
             invocations: Invocations::default(),
+            resuming: Resuming::default(),
+            user_groups: UserGroups::new(shard, shard_count),
+            surveys: Surveys::default(),
+            migration: Migration::default(),
             moved: FxHashMap::default(),
             deadlines: BinaryHeap::new(),
+            expiries: Expiries::default(),
             counters,
             generations: 0,
             is_draining: false,
@@ -112,9 +136,15 @@ impl Router {
             hub: new.hub,
             server_id: new.server_id,
             connection_id: new.connection_id,
+            connection_type: None,
             phase,
+            migration_level: MigrationLevel::Off,
+            shutdown: None,
+            client_count: 0,
             last_heard: now,
             last_ping: now,
+            round_trip: RoundTrip::new(now),
+            queries: Queries::default(),
         };
         let slot = self.servers.insert(server) as u32;
         self.counters
@@ -142,38 +172,8 @@ impl Router {
         self.handle_server_message(server, message, now, effects);
     }
 
-    /// A server connection has broken the protocol in a way that leaves its stream unreadable.
-    pub fn on_server_fault(
-        &mut self,
-        server: ServerKey,
-        text: &str,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(state) = self.server(server) else {
-            return;
-        };
-        let socket = state.socket;
-        let mut messages = Vec::new();
-        service::write_service_error(text, &mut messages);
-        effects.push(Effect::ToServer {
-            server: socket,
-            messages,
-        });
-        effects.push(Effect::CloseServer {
-            server: socket,
-            cause: CloseCause::ProtocolError,
-        });
-        self.on_server_closed(server, now, effects);
-    }
-
-    /// A server connection has ended. Its clients are closed, so that they may come back on another one.
-    pub fn on_server_closed(
-        &mut self,
-        server: ServerKey,
-        _now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// A server connection has ended. Its clients are closed, so that they may come back on another one, or are parked.
+    pub fn on_server_closed(&mut self, server: ServerKey, now: Instant, effects: &mut Vec<Effect>) {
         let Some(state) = self.take_server(server) else {
             return;
         };
@@ -191,8 +191,11 @@ impl Router {
             None => Vec::new(),
         };
         for client in bound {
-            self.close_for_service(client, CloseCause::ServerConnectionLost, effects);
+            if !self.park(client, &state, now, effects) {
+                self.close_for_service(client, CloseCause::ServerConnectionLost, effects);
+            }
         }
+        self.end_departure(server);
     }
 
     /// A router of another shard says something.
@@ -218,19 +221,33 @@ impl Router {
             Mail::Moved { id, to: None } => {
                 self.moved.remove(&id);
             }
+            Mail::Question {
+                hub,
+                question,
+                survey,
+            } => self.handle_question(hub, &question, survey, effects),
+            Mail::Findings { number, findings } => self.handle_findings(number, findings, effects),
         }
     }
 
-    /// Time has passed. To be called every [`TICK`].
+    /// Time has passed. To be called every [`crate::limits::TICK`].
     pub fn on_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.close_late_handshakes(now, effects);
+        self.tend_stateful(now, effects);
+        self.close_expired(now, effects);
         self.keep_servers_alive(now, effects);
         self.expire_invocations(now, INVOCATION_TIMEOUT, effects);
+        self.expire_surveys(now, effects);
+        self.forget_user_groups(now);
+        self.close_parked(now, effects);
+        self.wake_parked(now);
+        self.press_departures(now, effects);
     }
 
     /// The service stops: all clients are told that they may come back, then the server connections end.
     pub fn on_drain(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.is_draining = true;
+        self.announce_drain(effects);
         let clients: Vec<ClientKey> = self.clients.iter().map(|(key, _)| key).collect();
         for client in clients {
             self.close_for_service(client, CloseCause::Drain, effects);
@@ -247,6 +264,27 @@ impl Router {
         }
     }
 
+    /// Says to the app servers why they lose their clients and connections: it goes into their logs.
+    fn announce_drain(&self, effects: &mut Vec<Effect>) {
+        let event = Message::<&[u8]>::from(ServiceEvent {
+            object: ServiceEventObject::ServiceInstance,
+            id: (&*self.instance_id).into(),
+            kind: ServiceEventKind::Reloading,
+            message: SERVICE_STOPS.into(),
+        });
+        let mut messages = Vec::new();
+        event.encode(&mut messages);
+        for (_, server) in &self.servers {
+            // One that waits for its handshake response takes anything else for a refusal.
+            if !matches!(server.phase, ServerPhase::Handshake { .. }) {
+                effects.push(Effect::ToServer {
+                    server: server.socket,
+                    messages: messages.clone(),
+                });
+            }
+        }
+    }
+
     /// Whether the service stops.
     pub fn is_draining(&self) -> bool {
         self.is_draining
@@ -254,14 +292,21 @@ impl Router {
 
     /// The server connections of this shard.
     pub fn server_views(&self) -> impl Iterator<Item = ServerView<'_>> {
-        self.servers.iter().map(|(slot, server)| ServerView {
-            server: ServerKey {
-                slot: slot as u32,
-                generation: server.generation,
-            },
-            hub: server.hub,
-            server_id: &server.server_id,
-            connection_id: &server.connection_id,
+        self.server_keys()
+            .filter_map(|server| self.server_view(server))
+    }
+
+    /// One of the server connections of this shard.
+    pub fn server_view(&self, server: ServerKey) -> Option<ServerView<'_>> {
+        let state = self.server(server)?;
+        Some(ServerView {
+            server,
+            hub: state.hub,
+            server_id: &state.server_id,
+            connection_id: &state.connection_id,
+            connection_type: state.connection_type,
+            is_routable: state.phase == ServerPhase::Routable,
+            round_trip: state.round_trip.time(),
         })
     }
 
@@ -398,39 +443,5 @@ impl Router {
         self.clients
             .get(client)
             .is_some_and(|client| client.server == Some(server))
-    }
-
-    fn keep_servers_alive(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let mut lost = Vec::new();
-        for (slot, server) in &mut self.servers {
-            let key = ServerKey {
-                slot: slot as u32,
-                generation: server.generation,
-            };
-            if let ServerPhase::Handshake { deadline } = server.phase {
-                if now >= deadline {
-                    self.counters.handshakes_failed.increment();
-                    lost.push((key, server.socket, CloseCause::HandshakeTimeout));
-                }
-                continue;
-            }
-            if now.duration_since(server.last_heard) >= SERVER_SILENCE_MAX {
-                self.counters.silent_servers.increment();
-                lost.push((key, server.socket, CloseCause::Silent));
-            } else if now.duration_since(server.last_ping) + TICK >= SERVER_PING_INTERVAL {
-                server.last_ping = now;
-                effects.push(Effect::ToServer {
-                    server: server.socket,
-                    messages: KEEP_ALIVE_PING.to_vec(),
-                });
-            }
-        }
-        for (key, socket, cause) in lost {
-            effects.push(Effect::CloseServer {
-                server: socket,
-                cause,
-            });
-            self.on_server_closed(key, now, effects);
-        }
     }
 }

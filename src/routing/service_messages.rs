@@ -6,12 +6,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use super::round_trip::RoundTrip;
 use super::server::ServerPhase;
-use super::{ClientKey, CloseCause, Effect, ForwardTo, HubId, Origin, Payload, Router, ServerKey};
+use super::{
+    ClientKey, CloseCause, Effect, ForwardTo, HubId, Origin, Payload, Router, ServerKey, ServerRef,
+};
 use crate::chunk::Chunk;
 use crate::id::{ConnectionId, ShardId};
 use crate::limits::{GROUPS_PER_CONNECTION_MAX, NAME_BYTES_MAX};
-use crate::protocol::service::ping::{AppPing, ServicePing};
+use crate::protocol::service::ping::{AppPing, ServicePing, ShutdownMode};
 use crate::protocol::service::{
     self, AckStatus, ConnectionData, DataMessageType, Message, Ping, ServerConnectionType,
     write_ack,
@@ -54,9 +57,18 @@ impl Router {
         let decoded = match service::decode(&pieces) {
             Ok(decoded) => decoded,
             Err(error) => {
-                // As the SDK does: the frame is well formed, so only this message is lost.
                 self.counters.service_messages_malformed.increment();
                 tracing::debug!(%error, "skipped a service message");
+                if let ServerPhase::Handshake { .. } = phase {
+                    // Nobody may be left waiting for an answer to what cannot be read.
+                    self.refuse_service_handshake(
+                        server,
+                        "The handshake request cannot be read.",
+                        now,
+                        effects,
+                    );
+                }
+                // Else as the SDK does: the frame is well formed, so only this message is lost.
                 return;
             }
         };
@@ -67,10 +79,11 @@ impl Router {
         if let Message::ConnectionData(data) = &decoded
             && let Some(client) = self.find(hub, &data.connection_id)
         {
-            return self.handle_connection_data(client, message, data, effects);
+            let server = self.server_ref(server);
+            return self.handle_connection_data(server, client, message, data, effects);
         }
         if let Message::Ping(ping) = &decoded {
-            return self.handle_ping(server, ping, effects);
+            return self.handle_ping(server, ping, now, effects);
         }
         if let Some(origin) = self.origin(server) {
             let source = Source {
@@ -116,63 +129,101 @@ impl Router {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
+        let (connection_type, phase) = match phase_after(message) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return self.refuse_service_handshake(server, &refusal, now, effects),
+        };
         let Some(state) = self.server_mut(server) else {
             return;
         };
-        let (phase, refusal) = match phase_after(message) {
-            Ok(phase) => (Some(phase), String::new()),
-            Err(refusal) => (None, refusal),
-        };
-        // An error in the response, instead of a close, makes the SDK back off.
         let mut messages = Vec::new();
-        service::write_handshake_response(&refusal, Some(&state.connection_id), &mut messages);
+        service::write_handshake_response("", Some(&state.connection_id), &mut messages);
         effects.push(Effect::ToServer {
             server: state.socket,
             messages,
         });
-        let Some(phase) = phase else {
-            effects.push(Effect::CloseServer {
-                server: state.socket,
-                cause: CloseCause::BadHandshake,
-            });
-            self.counters.handshakes_failed.increment();
-            return self.on_server_closed(server, now, effects);
-        };
+        state.connection_type = Some(connection_type);
         state.phase = phase;
+        let mut allows_stateful_reconnects = false;
+        if let Message::HandshakeRequest(request) = message {
+            state.migration_level = request.migration_level;
+            allows_stateful_reconnects = request.allow_stateful_reconnects;
+        }
         state.last_ping = now;
+        state.round_trip = RoundTrip::new(now);
         let hub = state.hub;
         if let Some(origin) = self.origin(server) {
             effects.push(Effect::ServerReady {
                 hub,
                 server: origin,
                 is_routable: phase == ServerPhase::Routable,
+                allows_stateful_reconnects,
             });
         }
+        if phase == ServerPhase::Routable {
+            self.welcome_moves(hub, effects);
+        }
+    }
+
+    fn refuse_service_handshake(
+        &mut self,
+        server: ServerKey,
+        refusal: &str,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.counters.handshakes_failed.increment();
+        self.close_server(server, CloseCause::BadHandshake, refusal, now, effects);
     }
 
     fn handle_connection_data(
         &mut self,
+        server: ServerRef,
         client: ClientKey,
         message: &[Chunk],
         data: &ConnectionData<'_, Range<usize>>,
         effects: &mut Vec<Effect>,
     ) {
         let is_goodbye = data.data_type == DataMessageType::Close;
-        let payload = slices(message, &data.payload);
+        let mut payload = slices(message, &data.payload);
+        if data.data_type == DataMessageType::Unknown || data.is_partial {
+            match self.whole_messages(client, payload) {
+                Some(whole) => payload = whole,
+                None => return,
+            }
+        }
+        if self.is_followed(client) {
+            return self.relay_to_followed(server, client, payload, data.data_type, effects);
+        }
         self.relay_to_client(client, payload, is_goodbye, effects);
     }
 
-    fn handle_ping(&mut self, server: ServerKey, ping: &Ping<'_>, effects: &mut Vec<Effect>) {
+    fn handle_ping(
+        &mut self,
+        server: ServerKey,
+        ping: &Ping<'_>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(state) = self.server_mut(server) else {
             return;
         };
         let socket = state.socket;
         match AppPing::parse(ping) {
-            AppPing::StatusQuery => effects.push(Effect::AnswerStatus(socket)),
-            AppPing::ServersQuery => effects.push(Effect::AnswerServers(socket)),
-            AppPing::Fin(_) => {
+            AppPing::StatusQuery if state.queries.status.is_due(now) => {
+                effects.push(Effect::AnswerStatus(socket));
+            }
+            AppPing::ServersQuery if state.queries.servers.is_due(now) => {
+                effects.push(Effect::AnswerServers(socket));
+            }
+            AppPing::StatusQuery | AppPing::ServersQuery => {
+                self.counters.queries_skipped.increment();
+            }
+            AppPing::Echo(number) => state.round_trip.on_echo(number, now),
+            AppPing::Fin(mode) => {
                 // First no new clients, then the answer that says so. It is asked again until the answer has come.
                 state.phase = ServerPhase::SendOnly;
+                state.shutdown = Some(mode);
                 let hub = state.hub;
                 effects.push(Effect::ServerDraining {
                     hub,
@@ -184,6 +235,9 @@ impl Router {
                     server: socket,
                     messages,
                 });
+                if mode == ShutdownMode::MigrateClients {
+                    self.begin_departure(server, now, effects);
+                }
             }
             AppPing::KeepAlive(_) | AppPing::Other => {}
         }
@@ -206,7 +260,8 @@ impl Router {
             Message::ConnectionData(data) => {
                 if let Target::Here(client) = self.locate(source, &data.connection_id, effects) {
                     self.counters.relays_crossed_shard.increment();
-                    self.handle_connection_data(client, source.message, data, effects);
+                    let server = source.origin.server;
+                    self.handle_connection_data(server, client, source.message, data, effects);
                 }
             }
             Message::CloseConnection(close) => {
@@ -239,7 +294,7 @@ impl Router {
             Message::ErrorCompletion(completion) => {
                 self.handle_error_completion(source, completion, effects);
             }
-            other => self.handle_fan_out(source, other, effects),
+            other => self.handle_fan_out(source, other, now, effects),
         }
     }
 
@@ -251,10 +306,14 @@ impl Router {
         effects: &mut Vec<Effect>,
     ) -> Target {
         let Some(id) = ConnectionId::parse(connection_id) else {
+            self.counters.unknown_targets.increment();
             return Target::Nowhere;
         };
         if self.clients.find(id).is_some() {
             let here = self.find(source.hub, connection_id);
+            if here.is_none() {
+                self.counters.unknown_targets.increment();
+            }
             return here.map_or(Target::Nowhere, Target::Here);
         }
         let Some(shard) = self.shard_of(source, id) else {
@@ -320,6 +379,7 @@ impl Router {
                         .join(group, client, &mut self.clients, GROUPS_PER_CONNECTION_MAX)
                         .is_err()
                 {
+                    self.counters.joins_refused.increment();
                     return Some(AckStatus::InternalServerError);
                 }
                 Some(AckStatus::Ok)
@@ -350,7 +410,7 @@ impl Router {
     }
 
     /// Answers a request, unless another shard will.
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         source: Source<'_>,
         ack_id: i32,
@@ -374,7 +434,10 @@ pub(super) enum Absent {
 }
 
 /// What the first message of a server connection makes of it, or why it is refused.
-fn phase_after(first: &Decoded<'_>) -> Result<ServerPhase, String> {
+///
+/// Its target means nothing: the SDK leaves it empty, and names what it was asked for in the URL. A type without a name takes clients,
+/// as those known today do but for one.
+fn phase_after(first: &Decoded<'_>) -> Result<(ServerConnectionType, ServerPhase), String> {
     const VERSION: i32 = 1;
     let Message::HandshakeRequest(request) = first else {
         return Err("A handshake request was expected.".to_owned());
@@ -385,12 +448,13 @@ fn phase_after(first: &Decoded<'_>) -> Result<ServerPhase, String> {
             "Version {version} of the service protocol is not supported."
         ));
     }
-    match request.connection_type {
-        ServerConnectionType::Weak => Ok(ServerPhase::SendOnly),
+    let phase = match request.connection_type {
+        ServerConnectionType::Weak => ServerPhase::SendOnly,
         ServerConnectionType::Default
         | ServerConnectionType::OnDemand
-        | ServerConnectionType::Unrecognized(_) => Ok(ServerPhase::Routable),
-    }
+        | ServerConnectionType::Unrecognized(_) => ServerPhase::Routable,
+    };
+    Ok((request.connection_type, phase))
 }
 
 /// The part `range` of a message, without copying.

@@ -2,6 +2,7 @@
 
 use super::messages::{broadcast, ping};
 use super::*;
+use crate::protocol::service::{ServiceEvent, ServiceEventKind, ServiceEventObject};
 
 const JSON_CLOSE: &str = "{\"type\":7,\"allowReconnect\":true}\u{1e}";
 const GOODBYE: &str = "{\"type\":7}\u{1e}";
@@ -186,9 +187,19 @@ fn a_drain_tells_everybody_and_leaves_nothing() {
         ["{\"error\":\"The service is shutting down.\"}\u{1e}"]
     );
     for (end, id) in [server, far].into_iter().zip(ids) {
-        assert_eq!(world.take(end), [CloseConnection::of(id).into()]);
+        let event = ServiceEvent {
+            object: ServiceEventObject::ServiceInstance,
+            id: "instance".into(),
+            kind: ServiceEventKind::Reloading,
+            message: "The service is shutting down.".into(),
+        };
+        assert_eq!(
+            world.take(end),
+            [event.into(), CloseConnection::of(id).into()]
+        );
         assert_eq!(world.servers[end.0].ended, Some(CloseCause::Drain));
     }
+    assert_eq!(world.take(unready), []);
     assert_eq!(world.servers[unready.0].ended, Some(CloseCause::Drain));
     assert!(world.routers.iter().all(Router::is_draining));
     world.settle();

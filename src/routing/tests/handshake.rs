@@ -284,17 +284,15 @@ fn a_service_handshake_that_is_wrong_is_answered_with_an_error() {
 fn a_service_handshake_that_does_not_come_in_time_ends_the_connection() {
     let mut world = World::new(1);
     let server = world.adopt_server(0, CHAT, "app");
-    world.send_bytes(server, b"\xc1");
     world.pass(SERVICE_HANDSHAKE_TIMEOUT.saturating_sub(Duration::from_millis(1)));
-    assert!(world.is_up(server), "what cannot be read is skipped");
+    assert!(world.is_up(server));
     world.pass(Duration::from_millis(1));
     assert_eq!(
         world.servers[server.0].ended,
         Some(CloseCause::HandshakeTimeout)
     );
-    assert_eq!(
-        world.take(server),
-        [],
+    assert!(
+        matches!(world.take(server)[..], [Message::HandshakeResponse(_)]),
         "no ping goes before a handshake response"
     );
 }

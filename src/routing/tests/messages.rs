@@ -2,9 +2,13 @@
 
 use super::payloads;
 use crate::protocol::service::{
-    AckStatus, BroadcastData, ClientCompletion, ClientInvocation, ErrorCompletion,
-    GroupBroadcastData, JoinGroup, JoinGroupWithAck, LeaveGroup, LeaveGroupWithAck, Message,
-    MultiConnectionData, MultiGroupBroadcastData, MultiUserData, Ping, Text, Texts, UserData,
+    AckStatus, BroadcastData, CheckConnectionExistenceWithAck, CheckGroupExistenceWithAck,
+    CheckUserExistenceWithAck, CheckUserInGroupWithAck, ClientCompletion, ClientInvocation,
+    CloseConnectionWithAck, CloseConnectionsWithAck, CloseGroupConnectionsWithAck,
+    CloseUserConnectionsWithAck, ErrorCompletion, GroupBroadcastData, JoinGroup, JoinGroupWithAck,
+    LeaveGroup, LeaveGroupWithAck, Message, MultiConnectionData, MultiGroupBroadcastData,
+    MultiUserData, Ping, Text, Texts, UserData, UserJoinGroup, UserJoinGroupWithAck,
+    UserLeaveGroup, UserLeaveGroupWithAck,
 };
 
 type Sent = Message<'static, &'static [u8]>;
@@ -120,6 +124,129 @@ pub(super) fn leave_with_ack(id: &str, group: Option<&str>, ack_id: i32) -> Sent
         group: group.map(owned),
         ack_id,
         ..LeaveGroupWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn user_join(user: &str, group: &str, ttl_seconds: Option<i32>) -> Sent {
+    let message = UserJoinGroup {
+        user_id: owned(user),
+        group: owned(group),
+        ttl_seconds,
+        ..UserJoinGroup::default()
+    };
+    message.into()
+}
+
+pub(super) fn user_join_with_ack(
+    user: &str,
+    group: &str,
+    ttl_seconds: Option<i32>,
+    ack_id: i32,
+) -> Sent {
+    let message = UserJoinGroupWithAck {
+        user_id: owned(user),
+        group: owned(group),
+        ack_id,
+        ttl_seconds,
+        ..UserJoinGroupWithAck::default()
+    };
+    message.into()
+}
+
+/// Leaves all groups if none is named.
+pub(super) fn user_leave(user: &str, group: Option<&str>) -> Sent {
+    let message = UserLeaveGroup {
+        user_id: owned(user),
+        group: group.map(owned),
+        ..UserLeaveGroup::default()
+    };
+    message.into()
+}
+
+pub(super) fn user_leave_with_ack(user: &str, group: Option<&str>, ack_id: i32) -> Sent {
+    let message = UserLeaveGroupWithAck {
+        user_id: owned(user),
+        group: group.map(owned),
+        ack_id,
+        ..UserLeaveGroupWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn is_user_in_group(user: &str, group: &str, ack_id: i32) -> Sent {
+    let message = CheckUserInGroupWithAck {
+        user_id: owned(user),
+        group: owned(group),
+        ack_id,
+        ..CheckUserInGroupWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn connection_exists(id: &str, ack_id: i32) -> Sent {
+    let message = CheckConnectionExistenceWithAck {
+        connection_id: owned(id),
+        ack_id,
+        ..CheckConnectionExistenceWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn user_exists(user: &str, ack_id: i32) -> Sent {
+    let message = CheckUserExistenceWithAck {
+        user_id: owned(user),
+        ack_id,
+        ..CheckUserExistenceWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn group_exists(group: &str, ack_id: i32) -> Sent {
+    let message = CheckGroupExistenceWithAck {
+        group: owned(group),
+        ack_id,
+        ..CheckGroupExistenceWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn close_connection(id: &str, reason: Option<&str>, ack_id: i32) -> Sent {
+    let message = CloseConnectionWithAck {
+        connection_id: owned(id),
+        reason: reason.map(owned),
+        ack_id,
+        ..CloseConnectionWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn close_hub(reason: Option<&str>, excluded: &[&str], ack_id: i32) -> Sent {
+    let message = CloseConnectionsWithAck {
+        reason: reason.map(owned),
+        ack_id,
+        excluded: texts(excluded),
+        ..CloseConnectionsWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn close_user(user: &str, excluded: &[&str], ack_id: i32) -> Sent {
+    let message = CloseUserConnectionsWithAck {
+        user_id: owned(user),
+        ack_id,
+        excluded: texts(excluded),
+        ..CloseUserConnectionsWithAck::default()
+    };
+    message.into()
+}
+
+pub(super) fn close_group(group: &str, excluded: &[&str], ack_id: i32) -> Sent {
+    let message = CloseGroupConnectionsWithAck {
+        group: owned(group),
+        ack_id,
+        excluded: texts(excluded),
+        ..CloseGroupConnectionsWithAck::default()
     };
     message.into()
 }
