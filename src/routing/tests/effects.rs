@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::client::Phase;
-use super::{ACCEPTED, ClientRecord, Received, ServerEnd, ServerRecord, Standing, World};
+use super::super::client::{Client, Phase};
+use super::super::traffic::Stage;
+use super::{ACCEPTED, ClientRecord, Received, ServerEnd, ServerRecord, Standing, World, kept};
 use crate::frame::record::read_varint;
 use crate::frame::websocket::{Decoder, Event, Limits, MessageKind, Role};
 use crate::id::{ConnectionId, ShardId};
 use crate::protocol::service::{
-    CONNECTION_DATA_TRAILER, KEEP_ALIVE_PING, Message, connection_data_header, decode_whole,
+    CONNECTION_DATA_TRAILER, KEEP_ALIVE_PING, MIGRATE_FROM, Message, Text, Texts,
+    connection_data_header, decode_whole,
 };
 use crate::routing::{Effect, ForwardTo, HubId, Mail, Origin, Router, ServerRef, SocketKey};
 
@@ -19,10 +21,14 @@ impl World {
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         for shard in 0..self.routers.len() {
-            let mut effects = Vec::new();
-            self.routers[shard].on_tick(self.now, &mut effects);
-            self.apply(shard, effects, &[]);
+            self.tick(shard);
         }
+    }
+
+    pub(super) fn tick(&mut self, shard: usize) {
+        let mut effects = Vec::new();
+        self.routers[shard].on_tick(self.now, &mut effects);
+        self.apply(shard, effects, &[]);
     }
 
     pub(super) fn drain(&mut self) {
@@ -35,22 +41,59 @@ impl World {
 
     /// Lets a shard take its next mail. False if it has none.
     pub(super) fn take_mail(&mut self, shard: usize) -> bool {
-        let Some(mail) = self.mails[shard].pop_front() else {
+        let Some((_, mail)) = self.mails[shard].pop_front() else {
             return false;
         };
+        self.deliver_mail(shard, mail);
+        true
+    }
+
+    /// The same for the next mail from one other shard: only from each single one do they come in order.
+    pub(super) fn take_mail_from(&mut self, shard: usize, from: usize) -> bool {
+        let is_from = |(sender, _): &(usize, Mail)| *sender == from;
+        let Some(next) = self.mails[shard].iter().position(is_from) else {
+            return false;
+        };
+        if let Some((_, mail)) = self.mails[shard].remove(next) {
+            self.deliver_mail(shard, mail);
+        }
+        true
+    }
+
+    fn deliver_mail(&mut self, shard: usize, mail: Mail) {
         let message = match &mail {
             Mail::Forwarded { message, .. } => message.clone(),
-            Mail::Answer { .. } | Mail::Moved { .. } => Bytes::new(),
+            Mail::Answer { .. }
+            | Mail::Moved { .. }
+            | Mail::Question { .. }
+            | Mail::Findings { .. } => Bytes::new(),
         };
         let mut effects = Vec::new();
         self.routers[shard].on_mail(mail, self.now, &mut effects);
         self.apply(shard, effects, &message);
-        true
     }
 
     /// Lets all mails arrive.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn deliver_all(&mut self) {
         while (0..self.routers.len()).any(|shard| self.take_mail(shard)) {}
+    }
+
+    /// The same. Then the shards agree, and none waits for another.
+    pub(super) fn settle(&mut self) {
+        self.deliver_all();
+        self.assert_same_memory();
+        for router in &self.routers {
+            assert!(router.surveys.is_empty(), "every shard has spoken");
+        }
+    }
+
+    /// All shards remember the same of the users' groups.
+    fn assert_same_memory(&self) {
+        let (first, others) = self.routers.split_first().expect("there is a shard");
+        let memory = first.user_groups.memory(self.now);
+        for other in others {
+            assert_eq!(other.user_groups.memory(self.now), memory);
+        }
     }
 
     pub(super) fn apply(&mut self, shard: usize, effects: Vec<Effect>, message: &[u8]) {
@@ -70,7 +113,7 @@ impl World {
                 let mut bytes = connection_data_header(&client.to_string(), payload.len()).to_vec();
                 bytes.extend_from_slice(&payload);
                 bytes.extend_from_slice(&CONNECTION_DATA_TRAILER);
-                self.reach_server(server, bytes);
+                self.reach_server(server, &bytes);
             }
             Effect::RelayToClient {
                 client,
@@ -80,7 +123,7 @@ impl World {
                 let payload = payload.iter().flat_map(|chunk| chunk.to_vec()).collect();
                 self.reach_client(client, kind, payload);
             }
-            Effect::ToServer { server, messages } => self.reach_server(server, messages),
+            Effect::ToServer { server, messages } => self.reach_server(server, &messages),
             Effect::FanOut { frame, clients } => {
                 for client in clients {
                     let (kind, payload) = decode_frame(&frame);
@@ -94,7 +137,7 @@ impl World {
             Effect::Forward { to, hub, origin } => self.forward(shard, &to, hub, &origin, message),
             Effect::Post { shard: to, mail } => {
                 assert_ne!(to.index(), shard, "a shard posts nothing to itself");
-                self.mails[to.index()].push_back(mail);
+                self.mails[to.index()].push_back((shard, mail));
             }
             Effect::CloseClient { client, cause } => {
                 let record = &mut self.clients[client.slot as usize];
@@ -122,10 +165,21 @@ impl World {
             }
             Effect::ServerDraining { server, .. } => self.set_standing(server, Standing::SendOnly),
             Effect::ServerGone { server, .. } => self.set_standing(server, Standing::Gone),
+            Effect::ClientMoved { client, server } => self.move_place(shard, client, server),
+            Effect::PauseClient(client) => self.clients[client.slot as usize].is_paused = true,
+            Effect::ResumeClient(client) => self.clients[client.slot as usize].is_paused = false,
             Effect::AnswerStatus(server) | Effect::AnswerServers(server) => {
-                self.reach_server(server, KEEP_ALIVE_PING.to_vec());
+                self.reach_server(server, &KEEP_ALIVE_PING);
             }
         }
+    }
+
+    fn move_place(&mut self, shard: usize, client: SocketKey, server: ServerRef) {
+        let record = &mut self.clients[client.slot as usize];
+        record.place = Some(server.server);
+        let bound = record.server.expect("it has been opened");
+        assert_eq!(server.shard.index(), shard);
+        assert_eq!(self.servers[bound.0].key, server.server);
     }
 
     /// As the shards do it: one copy to each that has clients of the hub, or to those that are named.
@@ -150,11 +204,12 @@ impl World {
                 ForwardTo::Shards(shards) => shards.contains(&ShardId(shard as u16)),
             };
             if is_wanted && shard != from {
-                self.mails[shard].push_back(Mail::Forwarded {
+                let mail = Mail::Forwarded {
                     hub,
                     origin: origin.clone(),
                     message: message.to_vec().into(),
-                });
+                };
+                self.mails[shard].push_back((from, mail));
             }
         }
     }
@@ -181,14 +236,14 @@ impl World {
         client.received.push((kind, payload));
     }
 
-    fn reach_server(&mut self, socket: SocketKey, bytes: Vec<u8>) {
+    fn reach_server(&mut self, socket: SocketKey, bytes: &[u8]) {
         let server = &mut self.servers[socket.slot as usize];
         assert_eq!(server.ended, None, "nothing is sent behind a close");
         assert!(
             !server.is_lost,
             "nothing is sent on a connection that has ended"
         );
-        let mut rest: &'static [u8] = bytes.leak();
+        let mut rest = kept(bytes);
         while !rest.is_empty() {
             let (length, prefix_bytes) = read_varint(rest)
                 .unwrap()
@@ -200,10 +255,11 @@ impl World {
                 let id = ConnectionId::parse(&open.connection_id);
                 let named = |client: &&mut ClientRecord| Some(client.id) == id;
                 let client = self.clients.iter_mut().find(named).expect("it exists");
+                let before = client.server.replace(ServerEnd(socket.slot as usize));
                 assert_eq!(
-                    client.server.replace(ServerEnd(socket.slot as usize)),
-                    None,
-                    "a client is bound once"
+                    before.is_some(),
+                    migrates(&open.headers),
+                    "a client is bound once, but for a migration"
                 );
                 assert_eq!((client.shard, client.hub), (server.shard, server.hub));
                 assert_eq!(
@@ -213,6 +269,7 @@ impl World {
                 );
             }
             server.received.push(message);
+            self.heard.push(ServerEnd(socket.slot as usize));
             rest = behind;
         }
     }
@@ -234,8 +291,15 @@ impl World {
             assert!(router.hubs.is_empty(), "hubs, with their users and groups");
             assert!(router.invocations.is_empty(), "invocations");
             assert!(router.moved.is_empty(), "moved connections");
+            assert!(router.surveys.is_empty(), "surveys");
+            assert!(router.user_groups.is_empty(), "standing memberships");
         }
     }
+}
+
+/// Whether a client comes from another app server.
+fn migrates(headers: &[(Text<'_>, Texts<'_>)]) -> bool {
+    headers.iter().any(|(name, _)| name == MIGRATE_FROM)
 }
 
 /// An app server is told of a client before it hears of it, and once of its end.
@@ -257,7 +321,7 @@ fn note_client(server: &mut ServerRecord, message: &Received) {
 
 impl Router {
     /// What must hold between any two events.
-    pub(super) fn check(&self) {
+    pub(in crate::routing) fn check(&self) {
         let (mut known, mut memberships) = (0, 0);
         for (key, client) in self.clients.iter() {
             if matches!(client.phase, Phase::Handshake(_)) {
@@ -277,8 +341,23 @@ impl Router {
             );
             let hub = &self.hubs[&client.hub];
             assert_eq!(hub.clients().get(client.place as usize), Some(&key));
-            let server = client.server.and_then(|server| self.server(server));
-            assert_eq!(server.expect("it is bound").hub, client.hub);
+            let is_parked = client
+                .traffic
+                .as_ref()
+                .is_some_and(|traffic| matches!(traffic.stage, Stage::Parked(_)));
+            assert_eq!(client.server.is_none(), is_parked, "else it is bound");
+            if let Some(server) = client.server {
+                let server = self.server(server).expect("its server connection exists");
+                assert_eq!(server.hub, client.hub);
+            }
+        }
+        for (slot, server) in &self.servers {
+            let is_its_own = |client: &Client| {
+                let slots = client.server.map(|server| server.slot as usize);
+                slots == Some(slot) && !matches!(client.phase, Phase::Handshake(_))
+            };
+            let bound = self.clients.iter().filter(|(_, client)| is_its_own(client));
+            assert_eq!(bound.count(), server.client_count, "it counts its clients");
         }
         assert_eq!(self.clients.published_count(), known);
         let in_hubs: usize = self.hubs.values().map(|hub| hub.clients().len()).sum();
@@ -288,8 +367,25 @@ impl Router {
             in_groups, memberships,
             "both sides know the same memberships"
         );
+        self.check_expiries();
+        self.resuming.check(self.clients.iter());
         self.invocations.check(|id| self.clients.find(id).is_some());
         assert!(self.moved.values().all(|shard| *shard != self.shard));
+        self.surveys.check();
+        self.user_groups.check();
+    }
+}
+
+impl Router {
+    /// Exactly those that have one are listed.
+    fn check_expiries(&self) {
+        let own = self.clients.iter().filter_map(|(key, client)| {
+            let expiry = client.expiry.as_ref()?;
+            Some((expiry.at, key))
+        });
+        let mut own: Vec<_> = own.collect();
+        own.sort_unstable();
+        assert_eq!(self.expiries.list(), own);
     }
 }
 

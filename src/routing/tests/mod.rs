@@ -3,23 +3,38 @@
 //! Sockets are records of what was sent to them, read back by the decoders that the other end would use. Time stands still unless a
 //! test lets it pass. After every event each router is searched for a broken invariant.
 
+mod bad_input;
+mod closes;
 mod closing;
 mod effects;
+mod existence;
+mod expiry;
 mod fan_out;
 mod forwarding;
+mod group_members;
 mod groups;
 mod handshake;
 mod invocations;
 mod messages;
-mod properties;
+mod migration;
+mod parking;
+mod refusals;
 mod relay;
+mod simulation;
+mod stateful;
+mod supervision;
+mod surveys;
+mod survival;
+mod user_groups;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    ClientKey, CloseCause, Effect, HubId, Mail, NewClient, NewServer, Router, ServerKey, SocketKey,
+    ClientKey, CloseCause, Effect, Expiry, HubId, Mail, NewClient, NewServer, Router, ServerKey,
+    SocketKey,
 };
 use crate::chunk::Chunk;
 use crate::counters::Counters;
@@ -39,7 +54,7 @@ const NEWS: HubId = HubId(1);
 const ACCEPTED: &str = "{}\u{1e}";
 const REJECTED: &str = "{\"error\":\"no\"}\u{1e}";
 
-/// What an app server receives. Tests end before what they leak could matter.
+/// What an app server receives.
 type Received = Message<'static, &'static [u8]>;
 
 /// A server connection's other end.
@@ -53,10 +68,14 @@ struct ClientEnd(usize);
 struct World {
     routers: Vec<Router>,
     counters: Vec<Arc<Counters>>,
-    /// By receiving shard: what waits in its mailbox.
-    mails: Vec<VecDeque<Mail>>,
+    /// By receiving shard: what waits in its mailbox, and from which shard.
+    mails: Vec<VecDeque<(usize, Mail)>>,
     servers: Vec<ServerRecord>,
     clients: Vec<ClientRecord>,
+    /// By whom a message was received, in the order in which they came.
+    heard: Vec<ServerEnd>,
+    /// Of clients that are yet to come.
+    expiry: Option<Expiry>,
     now: Instant,
 }
 
@@ -92,6 +111,9 @@ struct ClientRecord {
     server: Option<ServerEnd>,
     received: Vec<(MessageKind, Vec<u8>)>,
     is_answered: bool,
+    is_paused: bool,
+    /// The server connection at which the shards count it.
+    place: Option<ServerKey>,
     ended: Option<CloseCause>,
     has_left: bool,
 }
@@ -159,6 +181,8 @@ impl World {
             counters,
             servers: Vec::new(),
             clients: Vec::new(),
+            heard: Vec::new(),
+            expiry: None,
             now: Instant::now(),
         }
     }
@@ -346,6 +370,8 @@ impl World {
             required_server_id: profile.required_server_id.map(Into::into),
             open_body: encode_open_connection_body(&[], &[], "?hub=chat"),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
+            is_stateful: true,
+            expiry: self.expiry,
         };
         let mut effects = Vec::new();
         let key = self.routers[shard].on_client_adopted(end.socket(), new, self.now, &mut effects);
@@ -358,6 +384,8 @@ impl World {
             server: None,
             received: Vec::new(),
             is_answered: false,
+            is_paused: false,
+            place: server,
             ended: None,
             has_left: false,
         });
@@ -376,8 +404,12 @@ impl World {
     }
 
     fn say(&mut self, client: ClientEnd, text: &str) {
+        self.say_bytes(client, text.as_bytes());
+    }
+
+    fn say_bytes(&mut self, client: ClientEnd, bytes: &[u8]) {
         let ClientRecord { shard, key, .. } = self.clients[client.0];
-        let payload = Chunk::from(text.as_bytes().to_vec());
+        let payload = Chunk::from(bytes.to_vec());
         let mut effects = Vec::new();
         let goes_on = self.routers[shard].on_client_data(key, payload, self.now, &mut effects);
         self.apply(shard, effects, &[]);
@@ -399,7 +431,7 @@ impl World {
     }
 
     fn id(&self, client: ClientEnd) -> &'static str {
-        self.clients[client.0].id.to_string().leak()
+        kept_text(&self.clients[client.0].id.to_string())
     }
 
     /// What a client has received since the last call, as text.
@@ -435,11 +467,28 @@ impl ClientEnd {
 /// `text` for JSON clients, and the same with a mark for MessagePack clients.
 fn payloads(text: &str) -> Payloads<'static, &'static [u8]> {
     let mut payloads = Payloads::default();
-    let json: &'static [u8] = text.as_bytes().to_vec().leak();
-    let messagepack: &'static [u8] = format!("mp:{text}").into_bytes().leak();
-    payloads.push("json", json);
-    payloads.push("messagepack", messagepack);
+    payloads.push("json", kept(text.as_bytes()));
+    payloads.push("messagepack", kept(format!("mp:{text}").as_bytes()));
     payloads
+}
+
+/// The same bytes for as long as the tests run. Equal bytes are kept once, so that thousands of similar worlds need no more than one.
+fn kept(bytes: &[u8]) -> &'static [u8] {
+    thread_local! {
+        static KEPT: RefCell<HashSet<&'static [u8], rustc_hash::FxBuildHasher>> = RefCell::default();
+    }
+    KEPT.with_borrow_mut(|all| {
+        if let Some(known) = all.get(bytes) {
+            return *known;
+        }
+        let new: &'static [u8] = bytes.to_vec().leak();
+        all.insert(new);
+        new
+    })
+}
+
+fn kept_text(text: &str) -> &'static str {
+    std::str::from_utf8(kept(text.as_bytes())).expect("it is a text")
 }
 
 /// A message without its length prefix.
