@@ -5,6 +5,7 @@
 //!    └──────────────────────────── lost or reset ─────────────────────────────────►┘
 //! ```
 
+use std::fmt;
 use std::net::Shutdown;
 use std::time::Instant;
 
@@ -16,9 +17,12 @@ use crate::frame::websocket::{CloseCode, Control};
 use crate::limits::{CLIENT_OUTBOX_BYTES_MAX, CLOSE_TIMEOUT};
 use crate::routing::SocketKey;
 
+/// Why a connection has ended, for the log.
+const BROKEN: &str = "it broke";
+
 impl Shard {
-    /// Tells the router, once, that a connection ends, and does what follows from it.
-    pub(super) fn leave(&mut self, socket: SocketKey, now: Instant) {
+    /// Tells the router, once, that a connection ends, and does what follows from it. The reason is for the log.
+    pub(super) fn leave(&mut self, socket: SocketKey, reason: &str, now: Instant) {
         let Some(role) = self.take_role(socket) else {
             return;
         };
@@ -30,11 +34,21 @@ impl Shard {
             Role::Leaving => return,
         }
         self.apply_effects(&[], None, now);
-        self.free_place(role);
+        self.free_place(role, reason);
+    }
+
+    /// As [`Self::leave`], for a connection that nobody wanted to end: a client may come back to it on another socket.
+    pub(super) fn part(&mut self, socket: SocketKey, reason: &str, now: Instant) {
+        let connection = self.connections.get_mut(socket);
+        match connection.and_then(|connection| connection.client_key()) {
+            Some(client) => self.part_with_client(socket, client, now),
+            None => self.leave(socket, reason, now),
+        }
     }
 
     /// Sends a close frame behind what waits. Nothing else is sent after it.
     pub(super) fn close(&mut self, socket: SocketKey, code: CloseCode, reason: &str, now: Instant) {
+        self.push_raw(socket, &websocket::close_frame(code, reason, None));
         let Some(connection) = self.connections.get_mut(socket) else {
             return;
         };
@@ -45,7 +59,6 @@ impl Shard {
             peer_said_close: false,
         };
         self.closings.push_back((now + CLOSE_TIMEOUT, socket));
-        self.push_raw(socket, &websocket::close_frame(code, reason, None));
         // A paused peer could not say that it closes too.
         self.resume(socket);
     }
@@ -67,7 +80,24 @@ impl Shard {
     /// The connection has broken, or must not go on. What waits for it is dropped.
     pub(super) fn lose(&mut self, socket: SocketKey, now: Instant) {
         self.kill(socket);
-        self.leave(socket, now);
+        self.leave(socket, BROKEN, now);
+    }
+
+    /// Drops what waits for a connection that is about to be closed. What the kernel has been given goes on its way.
+    pub(super) fn drop_queued(&mut self, socket: SocketKey) {
+        let queued = self
+            .connections
+            .get_mut(socket)
+            .and_then(|connection| connection.queued.take());
+        if let Some(outbox) = queued {
+            self.keep_outbox(outbox);
+        }
+    }
+
+    /// As [`Self::lose`], for a connection that nobody wanted to end.
+    pub(super) fn break_off(&mut self, socket: SocketKey, now: Instant) {
+        self.kill(socket);
+        self.part(socket, BROKEN, now);
     }
 
     /// All that waited for a closing connection has been sent.
@@ -123,9 +153,9 @@ impl Shard {
     }
 
     /// Gives up a place, and reads again those who waited for a server connection that is gone.
-    pub(super) fn free_place(&mut self, role: Role) {
+    pub(super) fn free_place(&mut self, role: Role, reason: impl fmt::Display) {
         if let Role::Server(end) = role {
-            tracing::debug!(shard = %self.id, hub = %end.place.hub.name, "a server connection has ended");
+            tracing::info!(shard = %self.id, hub = %end.place.hub.name, cid = %end.connection_id, %reason, "a server connection has ended");
             for client in end.paused_clients {
                 self.resume(client);
             }
@@ -145,7 +175,7 @@ impl Shard {
     }
 
     /// Makes the kernel finish whatever it still does for a connection.
-    fn kill(&mut self, socket: SocketKey) {
+    pub(super) fn kill(&mut self, socket: SocketKey) {
         let Some(connection) = self.connections.get_mut(socket) else {
             return;
         };

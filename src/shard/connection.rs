@@ -42,7 +42,7 @@ pub(super) struct Connection {
 pub(super) enum Role {
     Client {
         key: ClientKey,
-        _place: Box<ClientPlace>,
+        place: Box<ClientPlace>,
     },
     Server(Box<ServerEnd>),
     /// The router has been told, or has said itself, that this connection ends.
@@ -53,6 +53,7 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct ServerEnd {
     pub(super) key: ServerKey,
+    pub(super) connection_id: Box<str>,
     pub(super) place: ServerPlace,
     pub(super) reading: Box<Reading>,
     /// Clients that are not read because too much waits for this server connection.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::connection::Stage;
+use super::connection::{Role, Stage};
 use super::directory::{HubEntry, ServerEntry};
 use super::mailbox::Postboxes;
 use super::outbox::Outbox;
@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::protocol::service::ping::{HubStatus, ServersTag, ServicePing};
 use crate::protocol::service::{CONNECTION_DATA_TRAILER, Message, Ping, connection_data_header};
-use crate::routing::{CloseCause, Effect, ForwardTo, HubId, Mail, Origin, SocketKey};
+use crate::routing::{CloseCause, Effect, ForwardTo, HubId, Mail, Origin, ServerRef, SocketKey};
 
 /// Mails to other shards that have found no room yet.
 #[derive(Debug)]
@@ -158,13 +158,19 @@ impl Shard {
                 hub,
                 server,
                 is_routable,
-            } => self.announce_server(hub, server, is_routable),
+                allows_stateful_reconnects,
+            } => self.announce_server(hub, server, is_routable, allows_stateful_reconnects),
             Effect::ServerDraining { hub, server } => {
                 self.with_hub(hub, |hub| hub.drain_server(server));
             }
             Effect::ServerGone { hub, server } => {
                 self.with_hub(hub, |hub| hub.remove_server(server));
             }
+            Effect::ClientMoved { client, server } => self.move_place(client, server),
+            Effect::PauseClient(client) => {
+                self.pause(client);
+            }
+            Effect::ResumeClient(client) => self.resume(client),
             Effect::AnswerStatus(server) => return self.answer_status(server, now),
             Effect::AnswerServers(server) => return self.answer_servers(server, now),
         }
@@ -175,7 +181,10 @@ impl Shard {
         // A forwarded message may have to be forwarded once more; see the router.
         let message = match &mail {
             Mail::Forwarded { message, .. } => Some(message.clone()),
-            Mail::Answer { .. } | Mail::Moved { .. } => None,
+            Mail::Answer { .. }
+            | Mail::Moved { .. }
+            | Mail::Question { .. }
+            | Mail::Findings { .. } => None,
         };
         self.router.on_mail(mail, now, &mut self.effects);
         let needs_message = self
@@ -236,7 +245,7 @@ impl Shard {
         };
         connection.sending_bytes = 0;
         if result.is_err() {
-            self.lose(socket, now);
+            self.break_off(socket, now);
         } else if connection.queued.is_some() {
             self.mark_dirty(socket);
         } else {
@@ -310,12 +319,28 @@ impl Shard {
             })?
             .pending;
         if bytes >= SERVER_OUTBOX_BYTES_MAX {
-            tracing::warn!(shard = %self.id, bytes, "closed a server connection that does not take what its clients send");
-            self.lose(server, now);
-            self.remove_if_unused(server);
+            self.give_up_on(server, bytes, now);
             return None;
         }
         (bytes >= SERVER_OUTBOX_BYTES_HIGH).then_some(server)
+    }
+
+    /// Ends a server connection for which too much waits. Its clients are gone with it, so what waits is of no use to anybody, and in the
+    /// way of the word that says why.
+    fn give_up_on(&mut self, server: SocketKey, bytes: usize, now: Instant) {
+        // What the kernel is sending may itself be too much, so this may come here once more; by then the role is gone.
+        let Some(role @ Role::Server(_)) = self.take_role(server) else {
+            return;
+        };
+        if let Role::Server(end) = &role {
+            self.router
+                .on_server_too_far_behind(end.key, now, &mut self.effects);
+        }
+        self.counters.servers_too_far_behind.increment();
+        tracing::warn!(shard = %self.id, bytes, "closes a server connection that does not take what its clients send");
+        self.drop_queued(server);
+        self.apply_effects(&[], None, now);
+        self.free_place(role, "too far behind");
     }
 
     fn push_to_client(&mut self, client: SocketKey, now: Instant, push: impl FnOnce(&mut Outbox)) {
@@ -337,8 +362,8 @@ impl Shard {
         push: impl FnOnce(&mut Outbox),
     ) -> Option<Backlog> {
         let connection = self.connections.get_mut(socket)?;
-        // A close frame is the last that is sent; `close` itself queues it right after it has left the open stage.
-        if connection.stage == Stage::Dead || connection.stage == Stage::Lingering {
+        // A close frame is the last that is sent.
+        if connection.stage != Stage::Open {
             return None;
         }
         let outbox = connection
@@ -415,26 +440,67 @@ impl Shard {
 
     fn close_for(&mut self, socket: SocketKey, cause: CloseCause, now: Instant) {
         if let Some(role) = self.take_role(socket) {
-            self.free_place(role);
+            self.free_place(role, format_args!("{cause:?}"));
         }
-        let (code, reason) = match cause {
-            CloseCause::ProtocolError => (CloseCode::Protocol, "protocol error"),
-            CloseCause::SlowConsumer | CloseCause::Silent => return self.lose(socket, now),
+        self.away.remove(&socket);
+        // An app server has been told in a `ServiceError`, which the SDK may leave unread if the close frame says that something is wrong.
+        let reason = match cause {
+            CloseCause::ProtocolError => "protocol error",
+            CloseCause::MessageTooLong => "message too long",
+            CloseCause::Silent => "silent",
+            CloseCause::TooFarBehind => "too far behind",
+            CloseCause::SlowConsumer => {
+                self.lose(socket, now);
+                // If it was not being read either, no completion will come to do this.
+                return self.remove_if_unused(socket);
+            }
             CloseCause::AppServer
+            | CloseCause::AuthenticationExpired
             | CloseCause::ServerConnectionLost
             | CloseCause::NoAppServer
             | CloseCause::BadHandshake
             | CloseCause::HandshakeTimeout
-            | CloseCause::Drain => (CloseCode::Normal, ""),
+            | CloseCause::NotResumed
+            | CloseCause::ClientFault
+            | CloseCause::Drain => "",
         };
         tracing::debug!(shard = %self.id, ?cause, "closes a connection");
-        self.close(socket, code, reason, now);
+        self.close(socket, CloseCode::Normal, reason, now);
     }
 
-    fn announce_server(&self, hub: HubId, server: Origin, is_routable: bool) {
+    /// Counts a client where it is now.
+    fn move_place(&mut self, client: SocketKey, server: ServerRef) {
+        let connection = self.connections.get_mut(client);
+        let place = match connection.map(|connection| &mut connection.role) {
+            Some(Role::Client { place, .. }) => Some(place),
+            // One that has lost its socket has a place all the same.
+            Some(Role::Server(_) | Role::Leaving) | None => self.away.get_mut(&client),
+        };
+        if let Some(place) = place {
+            place.server = place.hub.reserve(server);
+        }
+        // It may have had to wait for the server connection that it has left.
+        self.resume(client);
+    }
+
+    fn announce_server(
+        &self,
+        hub: HubId,
+        server: Origin,
+        is_routable: bool,
+        allows_stateful_reconnects: bool,
+    ) {
         self.with_hub(hub, |hub| {
-            tracing::info!(shard = %self.id, hub = %hub.name, server_id = %server.server_id, is_routable, "a server connection is up");
-            hub.add_server(Arc::new(ServerEntry::new(server.server, server.server_id, is_routable)));
+            let view = self.router.server_view(server.server.server);
+            let connection_type = view.as_ref().and_then(|view| view.connection_type);
+            let cid = view.as_ref().map(|view| view.connection_id);
+            tracing::info!(shard = %self.id, hub = %hub.name, server_id = %server.server_id, cid, ?connection_type, is_routable, "a server connection is up");
+            hub.add_server(Arc::new(ServerEntry::new(
+                server.server,
+                server.server_id,
+                is_routable,
+                allows_stateful_reconnects,
+            )));
         });
     }
 
@@ -446,10 +512,13 @@ impl Shard {
 
     fn answer_status(&mut self, server: SocketKey, now: Instant) -> Option<SocketKey> {
         let end = self.connections.get_mut(server)?.server_end()?;
-        let has_clients = end.place.hub.client_count() > 0;
+        let hub = &end.place.hub;
+        let client_count = u64::from(hub.client_count());
         let status = ServicePing::Status(HubStatus {
-            has_clients,
-            ..HubStatus::default()
+            has_clients: client_count > 0,
+            client_count: Some(client_count),
+            server_count: Some(hub.server_count() as u64),
+            capacity: Some(self.capacity as u64),
         });
         self.answer_ping(server, status, now)
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -30,6 +31,8 @@ pub struct Environment {
     pub counters: Arc<Counters>,
     /// Who may come in.
     pub gate: Arc<Gate>,
+    /// How long clients are kept whose server connection is lost, if they are.
+    pub park_on_drop: Option<Duration>,
     /// Where it says that it could not go on.
     pub failed: mpsc::UnboundedSender<ShardError>,
 }

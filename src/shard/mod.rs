@@ -30,7 +30,9 @@ pub mod mailbox;
 mod outbox;
 pub mod pending;
 pub mod place;
+mod rebalance;
 mod receiving;
+mod resumption;
 pub mod ring;
 mod run;
 
@@ -39,7 +41,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 use self::admission::gate::SocketHold;
 use self::connection::{Connection, Connections, Reading, Role, ServerEnd};
@@ -49,6 +53,7 @@ pub use self::environment::{Environment, ShardError};
 use self::mailbox::{Mailbox, Postbox, Postboxes, Signal};
 use self::outbox::Outbox;
 use self::place::ClientPlace;
+pub use self::resumption::Resumption;
 use self::ring::wake::Wake;
 use self::ring::{Completion, Ring};
 pub use self::run::start;
@@ -57,6 +62,7 @@ use crate::counters::Counters;
 use crate::frame::websocket;
 use crate::id::ShardId;
 use crate::limits::{DRAIN_TIMEOUT, MAILS_PER_TURN};
+use crate::protocol::service::ServerConnectionType;
 use crate::routing::{Effect, Mail, NewClient, NewServer, Router, SocketKey};
 
 /// What can be put into a shard's mailbox.
@@ -66,6 +72,8 @@ pub enum Delivery {
     Mail(Mail),
     /// A client that another shard has admitted.
     Client(Box<AdmittedClient>),
+    /// A socket that wants to take the place of a client's old one.
+    Resume(Box<Resumption>),
     /// A server connection that another shard has admitted.
     Server(Box<AdmittedServer>),
     /// Somebody wants to know what is on this shard. Also shows that the shard is alive.
@@ -129,6 +137,12 @@ pub struct ServerDescription {
     pub server_id: String,
     /// Its hub.
     pub hub: String,
+    /// What it is for, once it has said so.
+    pub connection_type: Option<ServerConnectionType>,
+    /// Whether clients may be bound to it.
+    pub is_routable: bool,
+    /// How long a ping to its app server and back takes, once that has been measured.
+    pub round_trip: Option<Duration>,
 }
 
 /// A client connection at one moment.
@@ -160,8 +174,12 @@ pub struct Shard {
     router: Router,
     mailbox: Mailbox<Delivery>,
     outgoing: Outgoing,
+    /// The places of clients that have lost their socket, by that socket.
+    away: FxHashMap<SocketKey, Box<ClientPlace>>,
     directory: Arc<Directory>,
     counters: Arc<Counters>,
+    /// Sockets that all shards together may hold.
+    capacity: usize,
     dirty: Vec<SocketKey>,
     starved: Vec<SocketKey>,
     /// When connections that are closing have to be over. All get the same time, so the first is in front.
@@ -186,21 +204,25 @@ impl Shard {
         wake: Wake,
     ) -> std::io::Result<Self> {
         let shard_count = environment.postboxes.len() as u16;
+        let mut router = Router::new(
+            environment.shard,
+            shard_count,
+            &environment.instance_id,
+            Arc::clone(&environment.counters),
+        );
+        router.park_on_drop(environment.park_on_drop);
         Ok(Self {
             id: environment.shard,
             ring: Ring::new(&wake)?,
             wake,
             connections: Connections::default(),
-            router: Router::new(
-                environment.shard,
-                shard_count,
-                &environment.instance_id,
-                Arc::clone(&environment.counters),
-            ),
+            router,
             mailbox,
             outgoing: Outgoing::new(Postboxes::clone(&environment.postboxes)),
+            away: FxHashMap::default(),
             directory: Arc::clone(&environment.directory),
             counters: Arc::clone(&environment.counters),
+            capacity: environment.gate.sockets.max(),
             dirty: Vec::new(),
             starved: Vec::new(),
             closings: VecDeque::new(),
@@ -221,6 +243,13 @@ impl Shard {
             self.outgoing
                 .post(shard, Delivery::Client(client), &self.counters);
         }
+        self.wake.signal();
+    }
+
+    /// Asks the shard of a client, which may be this one, to let another socket take the place of its old one.
+    fn ask_to_resume(&mut self, shard: ShardId, resumption: Box<Resumption>) {
+        self.outgoing
+            .post(shard, Delivery::Resume(resumption), &self.counters);
         self.wake.signal();
     }
 
@@ -250,18 +279,26 @@ impl Shard {
             self.complete(completion, now);
         }
         self.completions = completions;
+        let moves = self.router.has_moves();
+        if moves {
+            self.router.on_turn(&mut self.effects);
+            if self.apply_effects(&[], None, now).is_some() {
+                self.router.on_congestion();
+            }
+        }
         self.feed_starved();
         if self.ring.is_short_of_buffers() {
             self.detach_buffers();
         }
         self.flush();
-        Ok(mails > 0 || completed > 0 || self.ring.has_submissions())
+        Ok(mails > 0 || completed > 0 || moves || self.ring.has_submissions())
     }
 
     /// Time has passed.
     fn tick(&mut self, now: Instant) {
         self.router.on_tick(now, &mut self.effects);
         self.apply_effects(&[], None, now);
+        self.rebalance(now);
         self.end_late_closings(now);
         let (buffers, lent) = self.ring.buffer_counts();
         self.counters.receive_buffers.set(buffers as u64);
@@ -293,6 +330,7 @@ impl Shard {
                 }
                 Delivery::Client(client) => self.adopt_client(*client, now),
                 Delivery::Server(server) => self.adopt_server(*server, now),
+                Delivery::Resume(resumption) => self.resume_client(*resumption, now),
                 Delivery::Describe(reply) => {
                     // Who asked may have gone; then nobody misses the answer.
                     let _ = reply.send(self.describe());
@@ -318,7 +356,7 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(socket) {
             connection.role = Role::Client {
                 key,
-                _place: Box::new(place),
+                place: Box::new(place),
             };
         }
         self.begin(socket, early, now);
@@ -333,10 +371,12 @@ impl Shard {
             place,
         } = server;
         let socket = self.connections.insert(fd, hold, true);
+        let connection_id = new.connection_id.clone();
         let key = self.router.on_server_adopted(socket, new, now);
         if let Some(connection) = self.connections.get_mut(socket) {
             let end = ServerEnd {
                 key,
+                connection_id,
                 place,
                 reading: Box::new(Reading::new()),
                 paused_clients: Vec::new(),
@@ -398,6 +438,9 @@ impl Shard {
             connection_id: server.connection_id.to_owned(),
             server_id: server.server_id.to_owned(),
             hub: hub(server.hub),
+            connection_type: server.connection_type,
+            is_routable: server.is_routable,
+            round_trip: server.round_trip,
         });
         let clients = self
             .router

@@ -13,6 +13,9 @@ use crate::frame::websocket::{CloseCode, Event, FrameError};
 use crate::limits::SERVER_OUTBOX_BYTES_HIGH;
 use crate::routing::{ClientKey, ServerKey, SocketKey};
 
+/// Why a connection has ended, for the log.
+const PEER_CLOSED: &str = "its peer closed it";
+
 impl Shard {
     pub(super) fn on_received(
         &mut self,
@@ -72,7 +75,7 @@ impl Shard {
                         *peer_said_close = true;
                     }
                     Stage::Open | Stage::Closing { .. } | Stage::Lingering | Stage::Dead => {
-                        self.lose(socket, now);
+                        self.break_off(socket, now);
                     }
                 }
             }
@@ -169,13 +172,16 @@ impl Shard {
         events: &mut Vec<Event>,
         now: Instant,
     ) {
+        let mut is_readable = true;
         for event in events.drain(..) {
             match event {
-                Event::Data(piece) => {
+                Event::Data(piece) if is_readable => {
                     let payload = Chunk::new(Rc::clone(block), piece.range);
                     if let Err(error) =
                         self.read_service_messages(socket, server, reading, &payload, now)
                     {
+                        // Nobody knows where the next message begins.
+                        is_readable = false;
                         self.counters.protocol_errors.increment();
                         self.router.on_server_fault(
                             server,
@@ -187,7 +193,7 @@ impl Shard {
                     }
                 }
                 Event::Ping(payload) => self.send_pong(socket, &payload),
-                Event::Pong(_) => {}
+                Event::Data(_) | Event::Pong(_) => {}
                 Event::Close(frame) => self.on_peer_close(socket, frame, now),
             }
         }
@@ -289,10 +295,21 @@ impl Shard {
     fn fail(&mut self, socket: SocketKey, fault: FrameError, now: Instant) {
         self.counters.protocol_errors.increment();
         tracing::debug!(%fault, "a peer broke the WebSocket protocol");
+        let mut server = None;
         if let Some(connection) = self.connections.get_mut(socket) {
             connection.is_deaf = true;
+            server = connection.server_end().map(|end| end.key);
         }
-        self.leave(socket, now);
+        if let Some(server) = server {
+            let (router, effects) = (&mut self.router, &mut self.effects);
+            if fault.close_code() == CloseCode::Size {
+                router.on_server_message_too_long(server, &fault.to_string(), now, effects);
+            } else {
+                router.on_server_fault(server, &fault.to_string(), now, effects);
+            }
+            self.apply_effects(&[], None, now);
+        }
+        self.leave(socket, "it broke the WebSocket protocol", now);
         self.close(socket, fault.close_code(), "", now);
     }
 
@@ -302,9 +319,15 @@ impl Shard {
         frame: Option<websocket::CloseFrame>,
         now: Instant,
     ) {
-        self.leave(socket, now);
         // The code is echoed (RFC 6455 §5.5.1). An app server closes with 1000 whatever happened.
         let code = frame.map_or(CloseCode::Normal, |frame| frame.code);
+        // A client whose application stops it says so in the hub protocol. If it only closes its socket it may come back, as Microsoft's
+        // JavaScript client does when it has heard nothing for too long; but a page that is left does not.
+        if code == CloseCode::Away {
+            self.leave(socket, PEER_CLOSED, now);
+        } else {
+            self.part(socket, PEER_CLOSED, now);
+        }
         self.answer_close(socket, code, now);
     }
 }

@@ -18,6 +18,8 @@ pub struct Gate {
     pub sockets: Arc<Sockets>,
     /// Whether to believe an `X-Forwarded-For` that a client sends: only behind a proxy that sets it.
     pub trust_forwarded_for: bool,
+    /// Whether clients may survive the loss of their socket, where their app server allows it.
+    pub stateful_reconnect: bool,
     /// The control plane.
     pub control: tokio::sync::mpsc::Sender<HandedOver>,
 }
@@ -40,6 +42,11 @@ impl Sockets {
             count: AtomicUsize::new(0),
             max,
         }
+    }
+
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.max
     }
 
     /// Counts one more, if there may be one more.

@@ -8,6 +8,7 @@ mod client;
 pub mod gate;
 pub(crate) mod identity;
 pub(crate) mod refusal;
+mod resume;
 mod server;
 
 use std::cell::{Cell, RefCell};
