@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -35,6 +36,11 @@ pub struct ServiceConfig {
     pub connections_max: Option<usize>,
     /// Whether to believe an `X-Forwarded-For` that comes with a client: only behind a proxy that sets it.
     pub trust_forwarded_for: bool,
+    /// Whether clients may survive the loss of their socket, where their app server allows it and they ask for it.
+    pub stateful_reconnect: bool,
+    /// How long clients are kept whose server connection is lost, for another one to take them. By default they are closed at once and
+    /// come back by themselves.
+    pub park_on_drop: Option<Duration>,
 }
 
 impl Default for ServiceConfig {
@@ -50,6 +56,8 @@ impl Default for ServiceConfig {
             cores: None,
             connections_max: None,
             trust_forwarded_for: false,
+            stateful_reconnect: true,
+            park_on_drop: None,
         }
     }
 }

@@ -85,6 +85,7 @@ impl Service {
             pending: Arc::new(PendingConnections::default()),
             sockets: Arc::new(Sockets::new(sockets_max(config.connections_max))),
             trust_forwarded_for: config.trust_forwarded_for,
+            stateful_reconnect: config.stateful_reconnect,
             control,
         });
         let control = Control {
@@ -104,6 +105,7 @@ impl Service {
                 directory: Arc::clone(&directory),
                 counters,
                 gate: Arc::clone(&gate),
+                park_on_drop: config.park_on_drop,
                 failed: failed.clone(),
             })?;
         let admin = match admin_listener {
