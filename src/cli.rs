@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use hubring::app_server::ShutdownMode;
 use hubring::config::{CoreList, ServiceConfig};
+use hubring::limits::PARKING_MAX;
 use hubring::protocol::connection_string::AccessKey;
 
 /// A self-hosted service that is wire-compatible with Azure SignalR Service.
@@ -76,6 +79,18 @@ pub(crate) struct ServeArgs {
     /// Believe the X-Forwarded-For that comes with a client: only behind a proxy that sets it
     #[arg(long, env = "HUBRING_TRUST_FORWARDED_FOR", value_parser = FalseyValueParser::new())]
     pub(crate) trust_forwarded_for: bool,
+    /// Do not let clients resume a connection whose socket is lost, whatever their app server allows
+    #[arg(long, env = "HUBRING_NO_STATEFUL_RECONNECT", value_parser = FalseyValueParser::new())]
+    pub(crate) no_stateful_reconnect: bool,
+    /// Keep clients for so long when their server connection is lost, for another one to take them; 0 closes them
+    #[arg(
+        long,
+        env = "HUBRING_PARK_ON_DROP",
+        value_name = "SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=PARKING_MAX.as_secs())
+    )]
+    pub(crate) park_on_drop: u64,
     /// Permit the key that everybody knows on an address that can be reached from outside
     #[arg(long, env = "HUBRING_ALLOW_WELL_KNOWN_KEY_IN_PUBLIC", value_parser = FalseyValueParser::new())]
     pub(crate) allow_well_known_key_in_public: bool,
@@ -83,14 +98,23 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AppServerArgs {
-    /// Connection string of the service, as it prints it
+    /// Connection string of the service, as it prints it; may be given several times, for as many services
     #[arg(
-        long,
+        long = "connection-string",
         env = "HUBRING_CONNECTION_STRING",
+        hide_env_values = true,
+        value_name = "STRING",
+        required = true
+    )]
+    pub(crate) connection_strings: Vec<String>,
+    /// Connection string of a service that gets clients only while none of the others is there; may be given several times
+    #[arg(
+        long = "secondary",
+        env = "HUBRING_SECONDARY_CONNECTION_STRING",
         hide_env_values = true,
         value_name = "STRING"
     )]
-    pub(crate) connection_string: String,
+    pub(crate) secondary_connection_strings: Vec<String>,
     /// Address for negotiate requests
     #[arg(
         long,
@@ -99,7 +123,7 @@ pub(crate) struct AppServerArgs {
         default_value = "127.0.0.1:5000"
     )]
     pub(crate) listen: SocketAddr,
-    /// Server connections for each hub
+    /// Server connections for each hub and service
     #[arg(
         long,
         env = "HUBRING_SERVER_CONNECTIONS",
@@ -108,9 +132,61 @@ pub(crate) struct AppServerArgs {
         value_parser = clap::value_parser!(u16).range(1..=256)
     )]
     pub(crate) server_connections: u16,
+    /// How many there may be together with those that the service asks for
+    #[arg(
+        long,
+        env = "HUBRING_SERVER_CONNECTIONS_MAX",
+        value_name = "N",
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
+    pub(crate) max_connections: u16,
+    /// What becomes of the clients on SIGTERM
+    #[arg(
+        long,
+        env = "HUBRING_GRACEFUL",
+        value_name = "MODE",
+        default_value = "off"
+    )]
+    pub(crate) graceful: Graceful,
+    /// Seconds after which the end does not wait for them any longer
+    #[arg(
+        long,
+        env = "HUBRING_GRACEFUL_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
+    pub(crate) graceful_timeout: u32,
     /// Serve the same hub a second time, at /second
     #[arg(long)]
     pub(crate) hub2: bool,
+    /// Let anybody act on the hubs by HTTP, at /broadcast, /close, /mgmt and others: for tests
+    #[arg(long)]
+    pub(crate) actions: bool,
+    /// Write a line of JSON to standard output for each client that comes or goes
+    #[arg(long)]
+    pub(crate) events: bool,
+}
+
+/// What becomes of an app server's clients when it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Graceful {
+    /// They are told to connect again
+    Off,
+    /// They have time to leave
+    Wait,
+    /// The service moves them to other app servers
+    Migrate,
+}
+
+impl From<Graceful> for ShutdownMode {
+    fn from(graceful: Graceful) -> Self {
+        match graceful {
+            Graceful::Off => Self::Off,
+            Graceful::Wait => Self::WaitForClientsClose,
+            Graceful::Migrate => Self::MigrateClients,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -178,6 +254,8 @@ impl From<ServeArgs> for ServiceConfig {
             cores: args.cores,
             connections_max: args.connections_max,
             trust_forwarded_for: args.trust_forwarded_for,
+            stateful_reconnect: !args.no_stateful_reconnect,
+            park_on_drop: (args.park_on_drop > 0).then(|| Duration::from_secs(args.park_on_drop)),
         }
     }
 }

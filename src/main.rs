@@ -4,10 +4,12 @@ mod cli;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
+use hubring::app_server::AppServerError;
 use hubring::app_server::demo::demo_router;
-use hubring::app_server::{AppServerError, ReferenceOptions, run_reference};
+use hubring::app_server::reference::{Events, ReferenceOptions, run_reference};
 use hubring::config::ServiceConfig;
 use hubring::service::{Service, StartError};
 use hubring::shard::ShardError;
@@ -76,9 +78,20 @@ async fn serve(args: ServeArgs) -> ExitCode {
 
 async fn app_server(args: AppServerArgs) -> ExitCode {
     let options = ReferenceOptions {
+        connection_strings: args.connection_strings,
+        secondary_connection_strings: args.secondary_connection_strings,
         server_connections: args.server_connections.into(),
+        server_connections_max: args.max_connections.into(),
+        shutdown_mode: args.graceful.into(),
+        shutdown_timeout: Duration::from_secs(args.graceful_timeout.into()),
+        events: if args.events {
+            Events::on()
+        } else {
+            Events::default()
+        },
+        actions: args.actions,
         second_hub: args.hub2,
-        ..ReferenceOptions::new(args.connection_string)
+        ..ReferenceOptions::new("")
     };
     let listener = match TcpListener::bind(args.listen).await {
         Ok(listener) => listener,

@@ -43,6 +43,28 @@ fn help_names_every_command_and_flag() {
 }
 
 #[test]
+fn the_app_server_can_be_told_how_to_go_and_where_to_connect() {
+    let (code, help, _) = output_of(&["app-server", "--help"]);
+    assert_eq!(code, Some(0));
+    for word in [
+        "--connection-string",
+        "--secondary",
+        "--max-connections",
+        "--graceful",
+        "--graceful-timeout",
+        "--actions",
+        "--events",
+    ] {
+        assert!(help.contains(word), "{word} is not in the help:\n{help}");
+    }
+    let twice = ["--connection-string", "Endpoint=http://a;AccessKey=key;"].repeat(2);
+    let arguments = [&["app-server", "--listen", "127.0.0.1:0"][..], &twice].concat();
+    let (code, _, error) = output_of(&arguments);
+    assert_eq!(code, Some(64));
+    assert!(error.contains("named twice"), "{error}");
+}
+
+#[test]
 fn a_wrong_flag_is_a_usage_error() {
     let (code, _, error) = output_of(&["serve", "--no-such-flag"]);
     assert_eq!(code, Some(64));

@@ -84,6 +84,11 @@ impl<T> Sender<T> {
         self.entries.is_closed()
     }
 
+    /// Waits until nobody takes entries out any more.
+    pub(super) async fn closed(&self) {
+        self.entries.closed().await;
+    }
+
     fn push(&self, value: T, room: Option<OwnedSemaphorePermit>) -> Result<(), Closed> {
         self.entries
             .send(Entry { value, _room: room })

@@ -1,5 +1,6 @@
 //! The client on whose behalf a hub method runs.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -32,6 +33,14 @@ impl Caller {
         &self.client.claims
     }
 
+    /// The path at which the client has negotiated, without `/negotiate`: the hub's, as the app server's router saw it.
+    pub fn path(&self) -> Option<Cow<'_, str>> {
+        let query = self.query();
+        let pairs = form_urlencoded::parse(query.strip_prefix('?').unwrap_or(query).as_bytes());
+        let mut values = pairs.filter(|(name, _)| name == ORIGINAL_PATH);
+        values.next().map(|(_, path)| path)
+    }
+
     /// The query of the client's request, with its `?`.
     pub fn query(&self) -> &str {
         &self.client.query
@@ -40,6 +49,23 @@ impl Caller {
     /// The first value of a header of the client's request; its name compares without case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.client.header(name)
+    }
+
+    /// All headers of the client's request, in the order received; a header with several values comes several times.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let headers = self.client.headers.iter();
+        headers.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The app server that the service has moved the client from, if it has. The client has not noticed: what it is to know of this
+    /// app server it has to be told.
+    pub fn migrated_from(&self) -> Option<&str> {
+        self.client.migrated_from()
+    }
+
+    /// The app server that the service has moved the client to. Known when it is disconnected here.
+    pub fn migrated_to(&self) -> Option<&str> {
+        self.client.migrated_to()
     }
 
     /// The name of the client's hub protocol, `json` or `messagepack`.
@@ -54,7 +80,7 @@ impl Caller {
 
     /// The clients of the hub, to send to.
     pub fn clients(&self) -> CallerClients {
-        let via = Arc::clone(&self.client.server_connection);
+        let via = self.client.way.server_connection();
         CallerClients {
             clients: Clients::new(Arc::clone(&self.hub), Some(via)),
             caller: Arc::clone(&self.client),
@@ -63,7 +89,7 @@ impl Caller {
 
     /// The groups of the hub.
     pub fn groups(&self) -> Groups {
-        let via = Arc::clone(&self.client.server_connection);
+        let via = self.client.way.server_connection();
         Groups::new(Arc::clone(&self.hub), Some(via))
     }
 
@@ -77,6 +103,9 @@ impl Caller {
         self.client.aborted().await;
     }
 }
+
+/// The part of a client's query that holds the path at which it has negotiated.
+const ORIGINAL_PATH: &str = "asrs.op";
 
 /// The clients of a hub as one of them sees them.
 ///

@@ -19,6 +19,7 @@ use super::caller::Caller;
 use super::client_connection::panicked;
 use super::hub::{Answer, HubError, Invocation, Items, StreamPart};
 use super::inbound::into_result;
+use super::routes::Routes;
 use crate::protocol::hub::message::{HubMessage, Outcome, Value};
 use crate::protocol::service::ClientCompletion;
 
@@ -156,6 +157,15 @@ impl Calls {
         }
     }
 
+    /// Lets everything go on that can without waiting.
+    pub(super) fn progress_now(&mut self) {
+        // What it may do at a stretch is bounded by the calls there can be, and by the queue that streams fill.
+        while tokio::task::unconstrained(self.progress())
+            .now_or_never()
+            .is_some()
+        {}
+    }
+
     /// After the end: lets calls end. Those that wait still run if `works_off` says so.
     pub(super) async fn finish(&mut self, works_off: bool) {
         if !works_off {
@@ -256,16 +266,18 @@ impl Calls {
         }
         let Caller { client, hub } = &self.caller;
         let results = &hub.process.results;
-        let answer = if results.take_route(&invocation_id, &client.id) {
+        let own = client.way.server_connection();
+        let (answer, routes) = if results.take_route(&invocation_id, &client.id) {
             // Another app server has asked.
-            client.protocol.encode(&HubMessage::Completion {
+            let answer = client.protocol.encode(&HubMessage::Completion {
                 headers: Vec::new(),
                 invocation_id: invocation_id.clone(),
                 outcome,
-            })
+            });
+            (answer, Routes::new([own]))
         } else if results.complete(&invocation_id, &client.id, into_result(outcome)) {
-            // Without a payload it only tells the service that the matter is settled.
-            Vec::new()
+            // Without a payload it only tells those who were asked that the matter is settled.
+            (Vec::new(), hub.routes(Some(&own), &client.id))
         } else {
             debug!(hub = %hub.name, connection = client.id, "ignored a result that nobody waits for");
             return;
@@ -278,11 +290,11 @@ impl Calls {
             payload: answer.as_slice(),
             tracing_id: None,
         };
+        let Ok(routes) = routes else {
+            return;
+        };
         // Where the server connection is lost, the client is too.
-        let _ = client
-            .server_connection
-            .send(&Message::from(completion))
-            .await;
+        let _ = routes.send(&Message::from(completion)).await;
     }
 }
 

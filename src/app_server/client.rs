@@ -2,15 +2,16 @@
 //!
 //! What the client sends is worked off by its own task, `client_connection`. Everybody else holds this record.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::byte_queue::{Closed, Receiver, Sender, byte_queue};
 use super::claims::{Claim, user_claims, user_id};
+use super::lock::Lock;
 use super::server_connection::ServerConnection;
+use super::way::{Open, Way};
 use crate::protocol::hub::message::{HubMessage, MessageProtocol};
 use crate::protocol::service::{ConnectionData, DataMessageType, Message, OpenConnection};
 
@@ -23,9 +24,12 @@ pub(super) struct Client {
     pub(super) claims: Vec<Claim>,
     pub(super) query: String,
     pub(super) headers: Vec<(String, String)>,
-    /// The way to it, for as long as it lives.
-    pub(super) server_connection: Arc<ServerConnection>,
+    pub(super) way: Way,
     input: Sender<Input>,
+    /// The first parts of a piece of input whose last part has not come.
+    parts: Lock<BytesMut>,
+    /// The app server that the service moves it to.
+    migrated_to: OnceLock<String>,
     state: watch::Sender<ClientState>,
 }
 
@@ -58,7 +62,7 @@ pub(super) enum SuddenEnd {
     ServerConnectionLost,
     /// The app server shuts down.
     Shutdown,
-    /// It sends faster than the hub works, for too long.
+    /// It sends faster than the hub works, for too long, or a piece of its input is too long.
     InputOverflow,
     /// Its task has ended it, and has told it so.
     Finished,
@@ -70,6 +74,9 @@ const INPUT_BYTES_MAX: u32 = 4 << 20;
 /// The header by which the service names its process that holds the client.
 const INSTANCE_ID_HEADER: &str = "Asrs-Instance-Id";
 
+/// The header by which it names the app server that the client was at before.
+const MIGRATED_FROM_HEADER: &str = "Asrs-Migrate-From";
+
 impl Client {
     /// The client that the service announces, and what it will send.
     pub(super) fn new(
@@ -77,9 +84,6 @@ impl Client {
         server_connection: Arc<ServerConnection>,
     ) -> (Arc<Self>, Receiver<Input>) {
         let (input, receiver) = byte_queue(INPUT_BYTES_MAX);
-        server_connection
-            .client_count
-            .fetch_add(1, Ordering::Relaxed);
         let headers = open.headers.iter().flat_map(|(name, values)| {
             let name = name.to_string();
             values
@@ -98,8 +102,10 @@ impl Client {
             claims: user_claims(&open.claims),
             query: open.query_string.to_string(),
             headers: headers.collect(),
-            server_connection,
+            way: Way::new(server_connection),
             input,
+            parts: Lock::default(),
+            migrated_to: OnceLock::new(),
             state: watch::Sender::new(ClientState::Open),
         };
         (Arc::new(client), receiver)
@@ -109,6 +115,51 @@ impl Client {
     pub(super) async fn receive(&self, bytes: Bytes) -> Result<(), Closed> {
         let length = bytes.len();
         self.input.send(Input::Data(bytes), length).await
+    }
+
+    /// Keeps a part of its input until the rest is there, and gives the whole once it is. `None` while something is missing.
+    /// Too long a whole ends the client.
+    pub(super) fn assemble(&self, part: Bytes, is_last: bool) -> Option<Bytes> {
+        self.parts.with(|parts| {
+            if is_last && parts.is_empty() {
+                return Some(part);
+            }
+            if parts.len() + part.len() > INPUT_BYTES_MAX as usize {
+                parts.clear();
+                self.end(SuddenEnd::InputOverflow);
+                return None;
+            }
+            parts.extend_from_slice(&part);
+            is_last.then(|| std::mem::take(parts).freeze())
+        })
+    }
+
+    /// The rest of what is kept will not come.
+    pub(super) fn drop_parts(&self) {
+        self.parts.with(|parts| drop(std::mem::take(parts)));
+    }
+
+    /// The client has moved to another app server. What it sent before is still answered, as long as that takes no time.
+    pub(super) fn migrate_to(&self, server_id: &str) {
+        // Said twice, it is the first that counts.
+        let _ = self.migrated_to.set(server_id.to_owned());
+        // An error means that its task has ended already.
+        let _ = self.input.send_now(Input::Left);
+    }
+
+    /// The app server that it has moved to.
+    pub(super) fn migrated_to(&self) -> Option<&str> {
+        self.migrated_to.get().map(String::as_str)
+    }
+
+    /// The app server that it was at before.
+    pub(super) fn migrated_from(&self) -> Option<&str> {
+        self.header(MIGRATED_FROM_HEADER)
+    }
+
+    /// Whether it is gone or about to go.
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.state.borrow() != ClientState::Open || self.migrated_to().is_some()
     }
 
     /// The client has left.
@@ -156,7 +207,7 @@ impl Client {
         let _ = state.wait_for(|state| *state != ClientState::Open).await;
     }
 
-    /// Sends a hub message on the client's own way. Nothing is sent to a client that is gone.
+    /// Sends a hub message on the client's own way, as soon as that is open. Nothing is sent to a client that is gone.
     pub(super) async fn send(&self, message: &HubMessage) -> Result<(), Closed> {
         if *self.state.borrow() != ClientState::Open {
             return Ok(());
@@ -172,13 +223,34 @@ impl Client {
                 DataMessageType::Other
             }
         };
-        self.send_bytes(&self.protocol.encode(message), data_type)
-            .await
+        let payload = self.protocol.encode(message);
+        let way = if let Some(way) = self.way.try_open() {
+            way
+        } else {
+            tokio::select! {
+                way = self.way.open() => way,
+                () = self.aborted() => return Ok(()),
+            }
+        };
+        self.send_bytes(&way, &payload, data_type).await
     }
 
-    /// Sends bytes, whatever state the client is in.
+    /// Sends the last bytes, whatever state the client is in. A client whose output is held does without.
+    pub(super) async fn send_last(
+        &self,
+        payload: &[u8],
+        data_type: DataMessageType,
+    ) -> Result<(), Closed> {
+        match self.way.try_open() {
+            Some(way) => self.send_bytes(&way, payload, data_type).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends bytes.
     pub(super) async fn send_bytes(
         &self,
+        way: &Open<'_>,
         payload: &[u8],
         data_type: DataMessageType,
     ) -> Result<(), Closed> {
@@ -188,7 +260,7 @@ impl Client {
             data_type,
             ..ConnectionData::default()
         });
-        self.server_connection.send(&message).await
+        way.send(&message).await
     }
 
     /// The first value of a header of the client's request.
@@ -202,13 +274,5 @@ impl Client {
     /// The service process that holds it.
     pub(super) fn instance_id(&self) -> Option<&str> {
         self.header(INSTANCE_ID_HEADER)
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.server_connection
-            .client_count
-            .fetch_sub(1, Ordering::Relaxed);
     }
 }

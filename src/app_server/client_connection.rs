@@ -28,7 +28,9 @@ type Message<'a> = crate::protocol::service::Message<'a, &'a [u8]>;
 
 /// Begins to serve a client.
 pub(super) fn start(hub: Arc<HubServer>, client: Arc<Client>, input: Receiver<Input>) {
+    let served = hub.begin_serving();
     tokio::spawn(async move {
+        let _served = served;
         let mut connection = ClientConnection::new(Caller { client, hub }, input);
         let end = connection.serve().await;
         connection.finish(end).await;
@@ -42,6 +44,8 @@ pub(super) enum End {
     Left,
     /// At once, for a reason from outside.
     Sudden(SuddenEnd),
+    /// The service has moved the client to another app server.
+    Migrated,
     /// The client said goodbye.
     Goodbye,
     /// The hub handshake failed.
@@ -130,8 +134,13 @@ impl ClientConnection {
         };
         request.check(&[served]).map_err(End::Handshake)?;
         let client = Arc::clone(&self.caller.client);
+        if client.migrated_from().is_some() {
+            // It has had its response from the app server before.
+            return Ok(());
+        }
+        let way = client.way.open().await;
         client
-            .send_bytes(ACCEPTED_RESPONSE, DataMessageType::Handshake)
+            .send_bytes(&way, ACCEPTED_RESPONSE, DataMessageType::Handshake)
             .await
             .map_err(|_| End::Sudden(SuddenEnd::ServerConnectionLost))
     }
@@ -187,6 +196,9 @@ impl ClientConnection {
                 self.buffer.extend(&bytes);
                 Ok(())
             }
+            Some(Input::Left) | None if self.caller.client.migrated_to().is_some() => {
+                Err(End::Migrated)
+            }
             Some(Input::Left) | None => Err(End::Left),
         }
     }
@@ -221,21 +233,25 @@ impl ClientConnection {
     }
 
     async fn finish(mut self, end: End) {
-        let Caller { client, hub } = &self.caller;
+        let Caller { client, hub } = &self.caller.clone();
         debug!(hub = %hub.name, connection = client.id, ?end, "client connection ends");
+        if matches!(end, End::Migrated) {
+            self.calls.progress_now();
+        }
+        let parting = hub.begin_parting();
         hub.remove_client(client);
         client.end(SuddenEnd::Finished);
         let detailed = hub.process.options.detailed_errors;
         if let Some((goodbye, data_type)) = end.goodbye(client.protocol, detailed) {
             // Where the server connection is lost there is nobody left to tell.
-            let _ = client.send_bytes(&goodbye, data_type).await;
+            let _ = client.send_last(&goodbye, data_type).await;
         }
         if end.closes_client() {
             let close = Message::from(CloseConnection::of(client.id.as_str()));
-            let _ = client.server_connection.send(&close).await;
+            let _ = client.way.server_connection().send(&close).await;
         }
-        hub.process.results.fail_connection(&client.id);
-        let works_off_calls = matches!(end, End::Left);
+        drop(parting);
+        let works_off_calls = matches!(end, End::Left | End::Migrated);
         // Methods that do not notice that their client is gone are cut short.
         let _ = timeout(CALLS_TIMEOUT, self.calls.finish(works_off_calls)).await;
         if self.is_connected {
@@ -270,7 +286,7 @@ impl End {
             Self::Goodbye | Self::Sudden(SuddenEnd::Aborted | SuddenEnd::Finished) => {
                 close(None, false)
             }
-            Self::Sudden(SuddenEnd::ServerConnectionLost) => return None,
+            Self::Migrated | Self::Sudden(SuddenEnd::ServerConnectionLost) => return None,
             Self::Sudden(SuddenEnd::InputOverflow) => {
                 close(with_detail("The client sends too fast."), true)
             }
@@ -296,9 +312,9 @@ impl End {
     /// Whether the service has to be told that the client shall go. Otherwise it knows, or closes the client by itself.
     fn closes_client(&self) -> bool {
         match self {
-            Self::Left | Self::Sudden(SuddenEnd::ServerConnectionLost | SuddenEnd::Shutdown) => {
-                false
-            }
+            Self::Left
+            | Self::Migrated
+            | Self::Sudden(SuddenEnd::ServerConnectionLost | SuddenEnd::Shutdown) => false,
             Self::Sudden(SuddenEnd::Aborted | SuddenEnd::InputOverflow | SuddenEnd::Finished)
             | Self::Goodbye
             | Self::Handshake(_)
@@ -317,6 +333,7 @@ impl End {
                     .to_owned(),
             ),
             Self::Left
+            | Self::Migrated
             | Self::Sudden(_)
             | Self::Goodbye
             | Self::Handshake(_)
@@ -357,6 +374,7 @@ mod tests {
             ),
             (End::Sudden(SuddenEnd::Aborted), r#"{"type":7}"#, true),
             (End::Goodbye, r#"{"type":7}"#, true),
+            (End::Migrated, "", false),
             (End::Sudden(SuddenEnd::ServerConnectionLost), "", false),
             (
                 End::Handshake(HandshakeError::Canceled),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::hub::HubError;
 use super::hub_server::HubServer;
+use super::routes::Routes;
 use super::server_connection::ServerConnection;
 use crate::protocol::hub::message::{HubMessage, MessageProtocol, Value};
 use crate::protocol::service::{
@@ -17,9 +18,9 @@ use crate::protocol::service::{
 /// The clients of a hub.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    hub: Arc<HubServer>,
+    pub(super) hub: Arc<HubServer>,
     /// The server connection to take, where order with something else matters.
-    via: Option<Arc<ServerConnection>>,
+    pub(super) via: Option<Arc<ServerConnection>>,
 }
 
 impl Clients {
@@ -156,11 +157,9 @@ impl Recipients {
             return Ok(());
         }
         let (key, message) = self.to.message(payloads);
-        let server_connection = self.hub.server_connection(self.via.as_ref(), key)?;
-        server_connection
-            .send(&message)
-            .await
-            .map_err(|_| SendError::ServerConnectionLost)
+        let routes = self.hub.routes(self.via.as_ref(), key)?;
+        routes.send(&message).await?;
+        Ok(())
     }
 }
 
@@ -257,7 +256,9 @@ impl Recipient {
         arguments: impl IntoIterator<Item = Value> + Send,
     ) -> Result<(), SendError> {
         let arguments = arguments.into_iter().collect();
+        // One that cannot be reached on its own way is sent to as if it were anywhere.
         let own = self.hub.client(&self.connection_id);
+        let own = own.filter(|client| client.way.server_connection().is_open());
         let encoded = match &own {
             Some(client) => vec![encode_one(client.protocol, None, target, arguments)],
             None => encode(None, target, arguments),
@@ -272,28 +273,26 @@ impl Recipient {
             filter: None,
             tracing_id: None,
         });
-        let via = own
-            .as_ref()
-            .map(|client| &client.server_connection)
-            .or(self.via.as_ref());
-        let server_connection = self.hub.server_connection(via, &self.connection_id)?;
-        server_connection
-            .send(&message)
-            .await
-            .map_err(|_| SendError::ServerConnectionLost)
+        let routes = match &own {
+            Some(client) => Routes::new([client.way.server_connection()])?,
+            None => self.hub.routes(self.via.as_ref(), &self.connection_id)?,
+        };
+        routes.send(&message).await?;
+        Ok(())
     }
 
     /// Calls a method on it and waits for what the client returns.
     ///
     /// Ends with an error when the client leaves. How long a client may take is for the caller to say: dropping the future
-    /// gives the result up.
+    /// gives the result up, without a word to the service or the client.
     pub async fn invoke(
         &self,
         target: &str,
         arguments: impl IntoIterator<Item = Value> + Send,
     ) -> Result<Value, HubError> {
         let process = &self.hub.process;
-        let pending = process.results.begin(&self.connection_id);
+        let routes = self.hub.routes(self.via.as_ref(), &self.connection_id)?;
+        let pending = process.results.begin(&self.connection_id, routes.count());
         let invocation_id = pending.invocation_id.clone();
         let encoded = encode(
             Some(&invocation_id),
@@ -310,13 +309,13 @@ impl Recipient {
                 .collect(),
             tracing_id: None,
         });
-        let server_connection = self
-            .hub
-            .server_connection(self.via.as_ref(), &self.connection_id)?;
-        server_connection
-            .send(&message)
-            .await
-            .map_err(|_| SendError::ServerConnectionLost)?;
+        let sent = routes.send(&message).await?;
+        for _ in sent..routes.count() {
+            let error = SendError::ServerConnectionLost.to_string();
+            process
+                .results
+                .fail_one(&pending.invocation_id, &self.connection_id, &error);
+        }
         pending.wait().await.map_err(HubError::Message)
     }
 }

@@ -12,6 +12,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use super::byte_queue::Receiver;
 use super::caller::Caller;
+use super::clients::Clients;
 use crate::protocol::hub::message::Value;
 
 /// A hub: methods that clients call, and what happens when one comes or goes.
@@ -19,7 +20,7 @@ use crate::protocol::hub::message::Value;
 /// All clients of the hub share one value of this type. Of one client up to eight calls run at a time; they start in the order
 /// in which the client made them.
 pub trait Hub: Send + Sync + 'static {
-    /// A client has connected. Its calls wait until this is done; an error turns the client away.
+    /// A client has connected, or has moved here from another app server ([`Caller::migrated_from`]). Its calls wait until this is done; an error turns the client away.
     ///
     /// What the client sends is not read meanwhile, so its own results must not be waited for here.
     fn connected(&self, caller: &Caller) -> impl Future<Output = Result<(), HubError>> + Send {
@@ -27,13 +28,22 @@ pub trait Hub: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// A client is gone. `error` says why, unless it left in good order.
+    /// A client is gone, or has moved to another app server. `error` says why, unless it left in good order.
     fn disconnected(
         &self,
         caller: &Caller,
         error: Option<&str>,
     ) -> impl Future<Output = ()> + Send {
         let _ = (caller, error);
+        async {}
+    }
+
+    /// The app server shuts down, and its clients are about to leave or to be moved; `clients` can still be told so.
+    ///
+    /// Runs where the shutdown waits for clients or moves them, once the service sends no new ones. It may take no longer than the
+    /// shutdown as a whole.
+    fn stopping(&self, clients: &Clients) -> impl Future<Output = ()> + Send {
+        let _ = clients;
         async {}
     }
 
@@ -315,6 +325,8 @@ pub(super) trait AnyHub: Send + Sync + 'static {
 
     fn disconnected<'a>(&'a self, caller: &'a Caller, error: Option<&'a str>) -> BoxFuture<'a, ()>;
 
+    fn stopping<'a>(&'a self, clients: &'a Clients) -> BoxFuture<'a, ()>;
+
     fn invoke<'a>(
         &'a self,
         caller: &'a Caller,
@@ -329,6 +341,10 @@ impl<H: Hub> AnyHub for H {
 
     fn disconnected<'a>(&'a self, caller: &'a Caller, error: Option<&'a str>) -> BoxFuture<'a, ()> {
         Box::pin(Hub::disconnected(self, caller, error))
+    }
+
+    fn stopping<'a>(&'a self, clients: &'a Clients) -> BoxFuture<'a, ()> {
+        Box::pin(Hub::stopping(self, clients))
     }
 
     fn invoke<'a>(

@@ -9,14 +9,17 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::client::{Client, SuddenEnd};
+use super::endpoint::{EndpointKind, HubEndpoint};
 use super::hub_server::HubServer;
+use super::pending::AckAnswer;
 use super::server_connection::ServerConnection;
 use super::{client_connection, server_connections};
 use crate::protocol::hub::message::{HubMessage, MessageProtocol, Outcome, RecordBuffer, Value};
 use crate::protocol::service::ping::{AppPing, ClientCounts, ServicePing};
 use crate::protocol::service::{
-    ClientCompletion, ClientInvocation, ConnectionData, ErrorCompletion, OpenConnection, Ping,
-    decode_whole,
+    Ack, ClientCompletion, ClientInvocation, CloseConnection, ConnectionData,
+    ConnectionFlowControl, ErrorCompletion, FlowControlOperation, FlowControlTarget,
+    OpenConnection, Ping, decode_whole,
 };
 
 type Message<'a> = crate::protocol::service::Message<'a, &'a [u8]>;
@@ -25,6 +28,7 @@ type Message<'a> = crate::protocol::service::Message<'a, &'a [u8]>;
 #[derive(Debug)]
 pub(super) struct Inbound {
     hub: Arc<HubServer>,
+    endpoint: Arc<HubEndpoint>,
     connection: Arc<ServerConnection>,
     last_ping: Option<Instant>,
 }
@@ -35,13 +39,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a client whose input is full may hold up the others on its server connection.
 const INPUT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The header by which the service names the app server that a client moves to.
+const MIGRATED_TO_HEADER: &str = "Asrs-Migrate-To";
+
 /// What is told to whoever waits for a client's result, where the service does not say what is wrong.
 const NO_RESULT: &str = "The client did not return a result.";
 
 impl Inbound {
-    pub(super) fn new(hub: Arc<HubServer>, connection: Arc<ServerConnection>) -> Self {
+    pub(super) fn new(
+        hub: Arc<HubServer>,
+        endpoint: Arc<HubEndpoint>,
+        connection: Arc<ServerConnection>,
+    ) -> Self {
         Self {
             hub,
+            endpoint,
             connection,
             last_ping: None,
         }
@@ -68,13 +80,15 @@ impl Inbound {
         match message {
             Message::ConnectionData(data) => self.on_data(frame, &data).await,
             Message::OpenConnection(open) => self.on_open(&open),
-            Message::CloseConnection(close) => {
-                if let Some(client) = self.hub.client(&close.connection_id) {
-                    client.leave();
+            Message::CloseConnection(close) => self.on_close(&close),
+            Message::ConnectionReconnect(reconnect) => {
+                if let Some(client) = self.hub.client(&reconnect.connection_id) {
+                    client.drop_parts();
                 }
             }
+            Message::ConnectionFlowControl(control) => self.on_flow_control(&control).await,
             Message::Ping(ping) => self.on_ping(&ping),
-            Message::Ack(ack) => self.hub.process.acks.complete(ack.ack_id, ack.status),
+            Message::Ack(ack) => self.on_ack(frame, &ack),
             Message::ClientInvocation(invocation) => self.on_client_invocation(&invocation),
             Message::ClientCompletion(completion) => self.on_client_completion(&completion),
             Message::ErrorCompletion(error) => self.on_error_completion(&error),
@@ -83,6 +97,7 @@ impl Inbound {
             }
             Message::ServiceError(error) if !error.error_message.is_empty() => {
                 warn!(hub = %self.hub.name, server_connection = self.connection.id, error = %error.error_message, "the service reports an error");
+                self.connection.withdraw();
             }
             other => {
                 debug!(hub = %self.hub.name, message = ?other.message_type(), "ignored a message of the service");
@@ -103,7 +118,10 @@ impl Inbound {
         let Some(client) = self.hub.client(&data.connection_id) else {
             return;
         };
-        let payload = frame.slice_ref(data.payload);
+        let part = frame.slice_ref(data.payload);
+        let Some(payload) = client.assemble(part, !data.is_partial) else {
+            return;
+        };
         if timeout(INPUT_PATIENCE, client.receive(payload))
             .await
             .is_err()
@@ -113,16 +131,85 @@ impl Inbound {
         }
     }
 
+    /// The client has left, or has moved to another app server.
+    fn on_close(&self, close: &CloseConnection<'_>) {
+        let Some(client) = self.hub.client(&close.connection_id) else {
+            return;
+        };
+        client.drop_parts();
+        let migrated_to = close
+            .headers
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(MIGRATED_TO_HEADER))
+            .and_then(|(_, values)| values.first());
+        match migrated_to {
+            Some(server_id) => client.migrate_to(server_id),
+            None => client.leave(),
+        }
+    }
+
+    /// The service holds a client's output, lets it go on by this connection, or wants nothing more on this connection.
+    async fn on_flow_control(&self, control: &ConnectionFlowControl<'_>) {
+        let id = &*control.connection_id;
+        match (control.target, control.operation) {
+            (FlowControlTarget::Client, FlowControlOperation::Pause) => self.on_pause(id).await,
+            (FlowControlTarget::Client, FlowControlOperation::Resume) => {
+                if let Some(client) = self.hub.client(id) {
+                    client.way.resume(&self.connection);
+                }
+            }
+            (FlowControlTarget::Server, FlowControlOperation::Offline)
+                if id == self.connection.id =>
+            {
+                self.connection.withdraw();
+            }
+            (target, operation) => {
+                warn!(hub = %self.hub.name, ?target, ?operation, "ignored a flow control that makes no sense here");
+            }
+        }
+    }
+
+    async fn on_pause(&self, connection_id: &str) {
+        let client = self.hub.client(connection_id);
+        let Some(client) = client.filter(|client| client.way.is_on(&self.connection)) else {
+            return;
+        };
+        match timeout(INPUT_PATIENCE, client.way.pause()).await {
+            Ok(true) => self.send_now(ConnectionFlowControl {
+                connection_id: connection_id.into(),
+                target: FlowControlTarget::Client,
+                operation: FlowControlOperation::PauseAck,
+            }),
+            Ok(false) => {}
+            // Its output goes on, and the service knows by the missing answer.
+            Err(_) => {
+                warn!(hub = %self.hub.name, connection = client.id, "a client's output could not be held: the server connection is full");
+            }
+        }
+    }
+
+    fn on_ack(&self, frame: &Bytes, ack: &Ack<'_, &[u8]>) {
+        let answer = AckAnswer {
+            status: ack.status,
+            message: ack.message.to_string(),
+            payload: ack.payload.map(|payload| frame.slice_ref(payload)),
+        };
+        self.hub.process.acks.complete(ack.ack_id, answer);
+    }
+
     fn on_ping(&self, ping: &Ping<'_>) {
         match ServicePing::parse(ping) {
-            ServicePing::Echo(_) => self.send(ping.clone()),
+            ServicePing::Echo(_) => self.send_now(ping.clone()),
             ServicePing::Offline(instance_id) => self.on_offline(&instance_id),
             ServicePing::FinAck => self.connection.on_fin_acknowledged(),
-            ServicePing::Rebalance(instance_id) => {
-                server_connections::open_on_demand(&self.hub, &instance_id);
+            ServicePing::Status(status) => self.endpoint.on_status(status),
+            ServicePing::Rebalance(instance_id)
+                if self.endpoint.service.kind == EndpointKind::Primary =>
+            {
+                server_connections::open_on_demand(&self.hub, &self.endpoint, &instance_id);
             }
             ServicePing::KeepAlive
-            | ServicePing::Status(_)
+            | ServicePing::Rebalance(_)
             | ServicePing::Servers(_)
             | ServicePing::MessageLog(_)
             | ServicePing::Other => {}
@@ -131,9 +218,8 @@ impl Inbound {
 
     /// A service process is gone: its clients on this connection are too. No name means any process.
     fn on_offline(&self, instance_id: &str) {
-        for client in self.hub.clients() {
-            let is_here = Arc::ptr_eq(&client.server_connection, &self.connection);
-            if is_here && (instance_id.is_empty() || client.instance_id() == Some(instance_id)) {
+        for client in self.hub.clients_on(&self.connection) {
+            if instance_id.is_empty() || client.instance_id() == Some(instance_id) {
                 client.leave();
             }
         }
@@ -142,11 +228,15 @@ impl Inbound {
 
     /// Another app server asks a client of this one. What the client answers has to go back to it.
     fn on_client_invocation(&self, invocation: &ClientInvocation<'_, &[u8]>) {
-        let process = &self.hub.process;
-        if invocation.caller_server_id != process.server_id {
-            process
-                .results
-                .route(&invocation.invocation_id, &invocation.connection_id);
+        let (process, connection_id) = (&self.hub.process, &invocation.connection_id);
+        if invocation.caller_server_id == process.server_id {
+            return;
+        }
+        let results = &process.results;
+        results.route(&invocation.invocation_id, connection_id);
+        // A client that is not here, or has gone this moment, will not answer: then the service does.
+        if self.hub.client(connection_id).is_none() {
+            results.take_route(&invocation.invocation_id, connection_id);
         }
     }
 
@@ -163,11 +253,10 @@ impl Inbound {
         let text = Some(&*error.error)
             .filter(|text| !text.is_empty())
             .unwrap_or(NO_RESULT);
-        self.hub.process.results.complete(
-            &error.invocation_id,
-            &error.connection_id,
-            Err(text.to_owned()),
-        );
+        self.hub
+            .process
+            .results
+            .fail_one(&error.invocation_id, &error.connection_id, text);
     }
 
     /// Shows that we are alive. Only ever as an answer: a silent service gets a silent app server, as with the SDK.
@@ -180,15 +269,15 @@ impl Inbound {
         }
         self.last_ping = Some(Instant::now());
         let here = self.connection.client_count.load(Ordering::Relaxed);
-        self.send(AppPing::KeepAlive(ClientCounts {
+        self.send_now(Ping::from(AppPing::KeepAlive(ClientCounts {
             in_hub: Some(self.hub.client_count() as u64),
             here: Some(here as u64),
-        }));
+        })));
     }
 
-    fn send<'a>(&self, ping: impl Into<Ping<'a>>) {
+    fn send_now<'a>(&self, message: impl Into<Message<'a>>) {
         // An error means that the connection is ending, which its reader will find out.
-        let _ = self.connection.send_now(&Message::from(ping.into()));
+        let _ = self.connection.send_now(&message.into());
     }
 }
 

@@ -40,18 +40,22 @@
 //! | | |
 //! |---|---|
 //! | [`Hub`], [`Invocation`], [`Answer`], [`HubError`] | what a program writes |
-//! | [`Caller`], [`Clients`], [`Groups`] | what it uses |
+//! | [`Caller`], [`Clients`], [`Groups`] | what it uses; `administration` and `members` are parts of them |
 //! | `negotiate` | redirect and token |
-//! | `server_connections`, `server_connection`, `back_off` | keeping the connections to the service up, and one of them |
+//! | `endpoint`, `routes` | the endpoints of the service, and which of them a message goes to |
+//! | `server_connections`, `server_connection`, `back_off`, `shutdown` | keeping the connections to the service up, one of them, and taking them down |
 //! | `inbound` → `client`, `client_connection` → `calls` | from a service message to a hub method |
-//! | `pending` | acks and client results |
+//! | `way` | from a hub method back to its client, where the service may hold it up |
+//! | `request`, `pending` | requests to the service; acks and client results that are waited for |
 //! | [`mod@reference`], [`demo`] | a hub with every kind of call, and a page to look at |
 //!
 //! Bounds: what a client sends and what is queued for the service is limited in bytes, and whoever is ahead waits (`byte_queue`).
 //! Order: all that a method sends goes out on its caller's own server connection, in the order sent.
 #![forbid(unsafe_code)]
 
+mod administration;
 mod back_off;
+mod builder;
 mod byte_queue;
 mod caller;
 mod calls;
@@ -60,45 +64,49 @@ mod client;
 mod client_connection;
 mod clients;
 pub mod demo;
+mod endpoint;
 mod groups;
 mod hub;
 mod hub_server;
 mod inbound;
 mod lock;
+mod members;
 mod negotiate;
 mod pending;
 mod random;
 pub mod reference;
-mod run;
+mod request;
+mod routes;
 mod server_connection;
 mod server_connections;
+mod shutdown;
 #[cfg(test)]
 mod tests;
+mod way;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::request::Parts;
 use futures_util::future::join_all;
 
+pub use self::administration::Close;
+pub use self::builder::{AppServerError, Builder};
 pub use self::caller::{Caller, CallerClients};
 pub use self::claims::Claim;
 pub use self::clients::{Clients, Recipient, Recipients, SendError};
-pub use self::groups::{GroupError, Groups};
-use self::hub::AnyHub;
+pub use self::endpoint::EndpointKind;
+pub use self::groups::{Groups, UnacknowledgedGroups};
 pub use self::hub::{Answer, FromArguments, FromValue, Hub, HubError, Invocation, Items};
-use self::hub_server::{HubServer, Options, Process};
+use self::hub_server::HubServer;
+pub use self::members::{GroupMember, MemberQuery};
 use self::negotiate::{ClaimsOf, Negotiate};
 pub use self::pending::AckError;
-use self::pending::{Acks, ClientResults};
-pub use self::run::{ReferenceOptions, run_reference};
+pub use self::request::RequestError;
 use crate::id::HubName;
-use crate::protocol::connection_string::{ConnectionString, ConnectionStringError};
 pub use crate::protocol::hub::message::Value;
+pub use crate::protocol::service::ping::ShutdownMode;
 
 /// Hubs that are served behind the service. Cheap to clone.
 #[derive(Clone)]
@@ -110,16 +118,7 @@ pub struct AppServer {
 impl AppServer {
     /// Begins with the line that the service prints, or Azure's portal: `Endpoint=http://localhost;Port=8888;AccessKey=…`.
     pub fn builder(connection_string: &str) -> Builder {
-        Builder {
-            connection_string: connection_string.to_owned(),
-            hubs: Vec::new(),
-            claims_of: Arc::new(|_| Vec::new()),
-            options: Options {
-                server_connections: 5,
-                detailed_errors: false,
-                message_bytes_max: 32 << 10,
-            },
-        }
+        Builder::new(connection_string)
     }
 
     /// The negotiate endpoints of all hubs.
@@ -133,12 +132,12 @@ impl AppServer {
     }
 
     /// Connects to the service and stays connected until `shutdown` ends. Then says goodbye: the service sends no new clients, those
-    /// that are here are told to reconnect elsewhere, and the connections are closed.
+    /// that are here go as [`Builder::shutdown`] says, and the connections are closed.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let keep_up = join_all(self.hubs.iter().map(server_connections::keep_up));
         let take_down = async {
             shutdown.await;
-            join_all(self.hubs.iter().map(server_connections::take_down)).await;
+            join_all(self.hubs.iter().map(shutdown::take_down)).await;
         };
         tokio::select! {
             _ = keep_up => {}
@@ -160,12 +159,21 @@ impl AppServer {
     pub fn states(&self) -> Vec<HubState> {
         let state = |hub: &Arc<HubServer>| HubState {
             hub: hub.name.to_string(),
-            server_connections: hub
-                .server_connections()
+            endpoints: hub
+                .endpoints
                 .iter()
-                .map(|connection| connection.id.clone())
+                .map(|endpoint| EndpointState {
+                    endpoint: endpoint.service.connection_string.server_url_base(),
+                    kind: endpoint.service.kind,
+                    is_online: endpoint.is_online(),
+                    server_connections: endpoint
+                        .server_connections()
+                        .iter()
+                        .map(|connection| connection.id.clone())
+                        .collect(),
+                    server_connections_wanted: hub.process.options.server_connections,
+                })
                 .collect(),
-            server_connections_wanted: hub.process.options.server_connections,
             clients: hub.client_count(),
         };
         self.hubs.iter().map(state).collect()
@@ -190,174 +198,32 @@ impl fmt::Debug for AppServer {
 pub struct HubState {
     /// The hub's name.
     pub hub: String,
+    /// How it stands with each endpoint.
+    pub endpoints: Vec<EndpointState>,
+    /// How many clients this process has.
+    pub clients: usize,
+}
+
+/// How a hub stands with one endpoint of the service.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct EndpointState {
+    /// The endpoint's address for app servers.
+    pub endpoint: String,
+    /// What it is used for.
+    pub kind: EndpointKind,
+    /// Whether anything can be sent there.
+    pub is_online: bool,
     /// The ids of the server connections that are up.
     pub server_connections: Vec<String>,
     /// How many there shall be.
     pub server_connections_wanted: usize,
-    /// How many clients this process has.
-    pub clients: usize,
 }
 
 impl HubState {
     /// Whether all server connections are up.
     pub fn is_complete(&self) -> bool {
-        self.server_connections.len() >= self.server_connections_wanted
-    }
-}
-
-/// Puts an [`AppServer`] together.
-pub struct Builder {
-    connection_string: String,
-    hubs: Vec<(String, String, Box<dyn AnyHub>)>,
-    claims_of: ClaimsOf,
-    options: Options,
-}
-
-impl Builder {
-    /// Adds a hub. Clients negotiate at `path`, for instance `/chat`.
-    #[must_use]
-    pub fn hub(mut self, name: &str, path: &str, hub: impl Hub) -> Self {
-        self.hubs
-            .push((name.to_owned(), path.to_owned(), Box::new(hub)));
-        self
-    }
-
-    /// Says who a client is, from its negotiate request. Without it all clients are anonymous. The claim `nameid` is the user id.
-    #[must_use]
-    pub fn claims(
-        mut self,
-        claims_of: impl Fn(&Parts) -> Vec<Claim> + Send + Sync + 'static,
-    ) -> Self {
-        self.claims_of = Arc::new(claims_of);
-        self
-    }
-
-    /// How many server connections are kept up for each hub: 5 unless something else is said.
-    #[must_use]
-    pub fn server_connections(mut self, count: usize) -> Self {
-        self.options.server_connections = count;
-        self
-    }
-
-    /// Whether clients may read the texts of all errors, not only of those made for them. Not unless it is said.
-    #[must_use]
-    pub fn detailed_errors(mut self, allowed: bool) -> Self {
-        self.options.detailed_errors = allowed;
-        self
-    }
-
-    /// The longest hub message that a client may send: 32 KiB unless something else is said.
-    #[must_use]
-    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
-        self.options.message_bytes_max = bytes;
-        self
-    }
-
-    /// Checks all that was said.
-    pub fn build(self) -> Result<AppServer, AppServerError> {
-        let connection_string = ConnectionString::parse(&self.connection_string)?;
-        if connection_string.server_endpoint().is_secure() {
-            return Err(AppServerError::HttpsNotSupported);
-        }
-        let process = Arc::new(Process {
-            server_id: format!("{}_{}", host_name(), random::hex()),
-            connection_string,
-            options: self.options,
-            acks: Acks::default(),
-            results: ClientResults::new(),
-        });
-        let (mut names, mut paths) = (HashSet::new(), HashSet::new());
-        let hubs = self
-            .hubs
-            .into_iter()
-            .map(|(name, path, hub)| {
-                let name = HubName::parse(&name).ok_or(AppServerError::InvalidHubName { name })?;
-                if !is_plain_path(&path) {
-                    return Err(AppServerError::InvalidPath { path });
-                }
-                if !names.insert(name.clone()) || !paths.insert(path.clone()) {
-                    return Err(AppServerError::HubTwice { name, path });
-                }
-                Ok(Arc::new(HubServer::new(
-                    name,
-                    path,
-                    hub,
-                    Arc::clone(&process),
-                )))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(AppServer {
-            hubs,
-            claims_of: self.claims_of,
-        })
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hubs: Vec<_> = self
-            .hubs
+        self.endpoints
             .iter()
-            .map(|(name, path, _)| (name, path))
-            .collect();
-        f.debug_struct("Builder")
-            .field("hubs", &hubs)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why an app server cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum AppServerError {
-    /// The connection string is no good.
-    #[error("connection string: {0}")]
-    ConnectionString(#[from] ConnectionStringError),
-    /// TLS is for whatever stands in front of the service.
-    #[error(
-        "the endpoint is https, which is not supported yet: use http inside the network, or put a TLS proxy beside the app server"
-    )]
-    HttpsNotSupported,
-    /// A hub's name is empty, too long or holds a control character.
-    #[error("{name:?} is no name for a hub")]
-    InvalidHubName {
-        /// As given.
-        name: String,
-    },
-    /// A hub's path is no plain path, such as `/chat`.
-    #[error(
-        "the path {path:?} must begin with a slash and hold only letters, digits and - . _ ~ /"
-    )]
-    InvalidPath {
-        /// As given.
-        path: String,
-    },
-    /// Two hubs have the same name or path.
-    #[error("there are two hubs named {name} or at {path}")]
-    HubTwice {
-        /// The second one's name.
-        name: HubName,
-        /// The second one's path.
-        path: String,
-    },
-    /// The HTTP server has failed.
-    #[error("the HTTP server failed: {0}")]
-    Serve(io::Error),
-}
-
-/// Whether a path means itself and nothing else to the HTTP router.
-fn is_plain_path(path: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    path.starts_with('/') && !path.contains("//") && path.bytes().all(is_plain)
-}
-
-/// The machine's name, part of the server id, so that a person can tell app servers apart.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).collect();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name
+            .all(|endpoint| endpoint.server_connections.len() >= endpoint.server_connections_wanted)
     }
 }

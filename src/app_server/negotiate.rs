@@ -21,10 +21,12 @@ use axum::routing::post;
 use tracing::warn;
 
 use super::claims::{Claim, token_name};
+use super::endpoint::choose_for_client;
 use super::hub_server::HubServer;
 use super::random;
 use super::server_connection::unix_now;
 use crate::protocol::access_token::{Algorithm, Audience, SignError, TokenBuilder};
+use crate::protocol::connection_string::ConnectionString;
 use crate::protocol::negotiate::{ClientUrl, Redirect};
 
 /// Says who a client is, from its negotiate request.
@@ -49,6 +51,9 @@ pub(super) fn router(negotiate: Negotiate) -> Router {
 
 /// How long a client may use its token to connect.
 const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+
+/// Tells the service how many endpoints there are, where there are several.
+const ENDPOINT_COUNT_CLAIM: &str = "asrs.s.secn";
 
 /// Tells the service that clients may read detailed errors.
 const DETAILED_ERRORS_CLAIM: &str = "asrs.s.derror";
@@ -79,10 +84,13 @@ async fn preflight(request: Request) -> Response {
 
 impl Negotiate {
     fn answer(&self, parts: &Parts) -> Response {
-        if !self.hub.is_available() {
+        let endpoint = choose_for_client(&self.hub.endpoints, random::number());
+        let Some(endpoint) = endpoint.filter(|_| !self.hub.is_stopping()) else {
             return (StatusCode::INTERNAL_SERVER_ERROR, NOT_CONNECTED).into_response();
-        }
-        let access_token = match self.access_token(&(self.claims_of)(parts)) {
+        };
+        let connection_string = &endpoint.service.connection_string;
+        let claims = (self.claims_of)(parts);
+        let access_token = match self.access_token(connection_string, &claims) {
             Ok(access_token) => access_token,
             Err(error @ SignError::TooLong { .. }) => {
                 return (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).into_response();
@@ -93,7 +101,7 @@ impl Negotiate {
             }
         };
         let url = ClientUrl {
-            base: &self.hub.process.connection_string.client_url_base(),
+            base: &connection_string.client_url_base(),
             hub: &self.hub.name,
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
@@ -108,7 +116,11 @@ impl Negotiate {
         ([(CONTENT_TYPE, json)], redirect.to_json()).into_response()
     }
 
-    fn access_token(&self, claims: &[Claim]) -> Result<String, SignError> {
+    fn access_token(
+        &self,
+        connection_string: &ConnectionString,
+        claims: &[Claim],
+    ) -> Result<String, SignError> {
         let process = &self.hub.process;
         let names: Vec<String> = claims
             .iter()
@@ -116,6 +128,10 @@ impl Negotiate {
             .map(|(index, claim)| token_name(claim, claims.iter().take(index)))
             .collect();
         let mut token = TokenBuilder::new();
+        let endpoint_count = process.endpoints.len();
+        if endpoint_count > 1 {
+            token = token.claim(ENDPOINT_COUNT_CLAIM, endpoint_count.to_string());
+        }
         if process.options.detailed_errors {
             token = token.claim(DETAILED_ERRORS_CLAIM, "True");
         }
@@ -127,9 +143,9 @@ impl Negotiate {
             .life(
                 unix_now(),
                 ACCESS_TOKEN_LIFETIME,
-                &audience.text(&process.connection_string.audience_base()),
+                &audience.text(&connection_string.audience_base()),
             )
-            .sign(process.connection_string.access_key(), Algorithm::Hs256)
+            .sign(connection_string.access_key(), Algorithm::Hs256)
     }
 }
 

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::lock::Lock;
 use super::random;
+use super::request::Answer;
 use crate::protocol::hub::message::Value;
 use crate::protocol::service::AckStatus;
 
@@ -18,7 +20,15 @@ use crate::protocol::service::AckStatus;
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     last_id: AtomicI32,
-    waiting: Lock<HashMap<i32, oneshot::Sender<AckStatus>>>,
+    waiting: Lock<HashMap<i32, oneshot::Sender<AckAnswer>>>,
+}
+
+/// What the service acknowledges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AckAnswer {
+    pub(super) status: AckStatus,
+    pub(super) message: String,
+    pub(super) payload: Option<Bytes>,
 }
 
 /// One request that the service has not acknowledged yet.
@@ -27,20 +37,34 @@ pub(super) struct PendingAck<'a> {
     /// Goes with the request.
     pub(super) id: i32,
     acks: &'a Acks,
-    answer: oneshot::Receiver<AckStatus>,
+    answer: oneshot::Receiver<AckAnswer>,
 }
 
 /// Why a request was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AckError {
     /// No answer came in time, or the service says that it took too long.
     #[error("the service did not acknowledge in time")]
     Timeout,
-    /// The service refuses or has failed.
-    #[error("the service answered with status {status}")]
-    Refused {
+    /// The service has failed.
+    #[error("the service failed: {message:?}")]
+    Failed {
+        /// What the service says about it.
+        message: String,
+    },
+    /// The service does not allow it.
+    #[error("the service does not allow this: {message:?}")]
+    Forbidden {
+        /// What the service says about it.
+        message: String,
+    },
+    /// The service answers with a status that has no meaning here.
+    #[error("the service answered with status {status}: {message:?}")]
+    Unexpected {
         /// The number that the service gave.
         status: i32,
+        /// What the service says about it.
+        message: String,
     },
 }
 
@@ -61,29 +85,37 @@ impl Acks {
     }
 
     /// The service has answered.
-    pub(super) fn complete(&self, id: i32, status: AckStatus) {
+    pub(super) fn complete(&self, id: i32, answer: AckAnswer) {
         if let Some(waiting) = self.waiting.with(|waiting| waiting.remove(&id)) {
             // An error means that the wait was given up just now.
-            let _ = waiting.send(status);
+            let _ = waiting.send(answer);
         }
     }
 }
 
 impl PendingAck<'_> {
-    /// Waits for the answer: whether what the request named exists.
-    pub(super) async fn wait(mut self) -> Result<bool, AckError> {
-        match tokio::time::timeout(ACK_TIMEOUT, &mut self.answer).await {
-            Ok(Ok(AckStatus::Ok)) => Ok(true),
-            Ok(Ok(AckStatus::NotFound)) => Ok(false),
-            Ok(Ok(AckStatus::Timeout) | Err(_)) | Err(_) => Err(AckError::Timeout),
-            Ok(Ok(
-                status @ (AckStatus::InternalServerError
-                | AckStatus::Forbidden
-                | AckStatus::Unrecognized(_)),
-            )) => Err(AckError::Refused {
-                status: status.number(),
-            }),
-        }
+    /// Waits for the answer: yes or no, and what comes with it. A server connection that is lost meanwhile does not end the wait:
+    /// the service may answer on another one.
+    pub(super) async fn wait(mut self) -> Result<Answer, AckError> {
+        let Ok(Ok(AckAnswer {
+            status,
+            message,
+            payload,
+        })) = tokio::time::timeout(ACK_TIMEOUT, &mut self.answer).await
+        else {
+            return Err(AckError::Timeout);
+        };
+        let is_yes = match status {
+            AckStatus::Ok => true,
+            AckStatus::NotFound => false,
+            AckStatus::Timeout => return Err(AckError::Timeout),
+            AckStatus::InternalServerError => return Err(AckError::Failed { message }),
+            AckStatus::Forbidden => return Err(AckError::Forbidden { message }),
+            AckStatus::Unrecognized(status) => {
+                return Err(AckError::Unexpected { status, message });
+            }
+        };
+        Ok(Answer { is_yes, payload })
     }
 }
 
@@ -109,6 +141,8 @@ struct WaitingResult {
     connection_id: String,
     /// The service process that holds the client, where the service has named it.
     instance_id: Option<String>,
+    /// Endpoints that were asked and have not said that the client is not theirs.
+    endpoints: usize,
     answer: oneshot::Sender<ClientResult>,
 }
 
@@ -137,14 +171,16 @@ impl ClientResults {
         }
     }
 
-    /// Begins a wait. To be done before the invocation is sent: a client on the same machine answers at once.
-    pub(super) fn begin(&self, connection_id: &str) -> PendingResult<'_> {
+    /// Begins a wait for a client of one of so many endpoints. To be done before the invocation is sent: a client on the same
+    /// machine answers at once.
+    pub(super) fn begin(&self, connection_id: &str, endpoints: usize) -> PendingResult<'_> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let invocation_id = format!("{connection_id}-{}-{number}", self.mark);
         let (sender, answer) = oneshot::channel();
         let waiting = WaitingResult {
             connection_id: connection_id.to_owned(),
             instance_id: None,
+            endpoints,
             answer: sender,
         };
         self.waiting
@@ -174,6 +210,22 @@ impl ClientResults {
         waiting
             .map(|waiting| waiting.answer.send(result).is_ok())
             .is_some()
+    }
+
+    /// One of the endpoints has no result for us. While another may have one the wait goes on.
+    pub(super) fn fail_one(&self, invocation_id: &str, connection_id: &str, error: &str) {
+        let is_last = self.waiting.with(|all| {
+            let waiting = all
+                .get_mut(invocation_id)
+                .filter(|waiting| waiting.connection_id == connection_id);
+            waiting.is_some_and(|waiting| {
+                waiting.endpoints = waiting.endpoints.saturating_sub(1);
+                waiting.endpoints == 0
+            })
+        });
+        if is_last {
+            self.complete(invocation_id, connection_id, Err(error.to_owned()));
+        }
     }
 
     /// The service says which of its processes holds the client that was asked.
@@ -248,33 +300,74 @@ impl Drop for PendingResult<'_> {
 mod tests {
     use super::*;
 
+    fn answer(status: AckStatus) -> AckAnswer {
+        AckAnswer {
+            status,
+            message: "why".to_owned(),
+            payload: None,
+        }
+    }
+
     #[tokio::test]
     async fn an_ack_reaches_the_one_who_waits() {
         let acks = Acks::default();
         let (first, second) = (acks.begin(), acks.begin());
         assert_eq!((first.id, second.id), (1, 2));
-        acks.complete(2, AckStatus::NotFound);
-        acks.complete(1, AckStatus::Ok);
-        acks.complete(99, AckStatus::Ok);
-        assert_eq!(first.wait().await, Ok(true));
-        assert_eq!(second.wait().await, Ok(false));
+        acks.complete(2, answer(AckStatus::NotFound));
+        acks.complete(1, answer(AckStatus::Ok));
+        acks.complete(99, answer(AckStatus::Ok));
+        assert!(first.wait().await.unwrap().is_yes);
+        assert!(!second.wait().await.unwrap().is_yes);
     }
 
     #[tokio::test]
     async fn a_status_other_than_found_or_not_is_an_error() {
         let acks = Acks::default();
-        let (first, second) = (acks.begin(), acks.begin());
-        acks.complete(1, AckStatus::Timeout);
-        acks.complete(2, AckStatus::InternalServerError);
-        assert_eq!(first.wait().await, Err(AckError::Timeout));
-        assert_eq!(second.wait().await, Err(AckError::Refused { status: 4 }));
+        let message = || "why".to_owned();
+        for (status, error) in [
+            (3, AckError::Timeout),
+            (4, AckError::Failed { message: message() }),
+            (5, AckError::Forbidden { message: message() }),
+            (
+                100,
+                AckError::Unexpected {
+                    status: 100,
+                    message: message(),
+                },
+            ),
+            (
+                -1,
+                AckError::Unexpected {
+                    status: -1,
+                    message: message(),
+                },
+            ),
+        ] {
+            let pending = acks.begin();
+            acks.complete(pending.id, answer(AckStatus::from(status)));
+            assert_eq!(pending.wait().await.unwrap_err(), error);
+        }
+    }
+
+    #[tokio::test]
+    async fn with_several_endpoints_the_last_error_counts_and_the_first_result() {
+        let results = ClientResults::new();
+        let pending = results.begin("a", 2);
+        results.fail_one(&pending.invocation_id, "b", "of another client");
+        results.fail_one(&pending.invocation_id, "a", "not here");
+        assert!(results.complete(&pending.invocation_id, "a", Ok(1.into())));
+        assert_eq!(pending.wait().await, Ok(1.into()));
+        let pending = results.begin("a", 2);
+        results.fail_one(&pending.invocation_id, "a", "not here");
+        results.fail_one(&pending.invocation_id, "a", "nor here");
+        assert_eq!(pending.wait().await, Err("nor here".into()));
     }
 
     #[test]
     fn whoever_gives_up_leaves_nothing_behind() {
         let (acks, results) = (Acks::default(), ClientResults::new());
         drop(acks.begin());
-        drop(results.begin("a"));
+        drop(results.begin("a", 1));
         assert!(acks.waiting.with(|waiting| waiting.is_empty()));
         assert!(results.waiting.with(|waiting| waiting.is_empty()));
     }
@@ -282,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_client_that_was_asked_may_answer() {
         let results = ClientResults::new();
-        let pending = results.begin("a");
+        let pending = results.begin("a", 1);
         let id = pending.invocation_id.clone();
         assert!(id.starts_with("a-") && id.ends_with("-1"));
         assert!(!results.complete(&id, "b", Ok(1.into())));
@@ -294,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_or_an_instance_that_is_gone_fails_what_it_was_asked() {
         let results = ClientResults::new();
-        let (first, second) = (results.begin("a"), results.begin("b"));
+        let (first, second) = (results.begin("a", 1), results.begin("b", 1));
         results.map_instance(&second.invocation_id, "i1");
         results.fail_instance("other");
         results.fail_connection("a");

@@ -3,10 +3,13 @@
 //! A task reads: it cuts the stream into service messages and hands each to `inbound`. Another writes: it packs everything that
 //! is queued into one WebSocket message, so that a burst costs one system call and not one each. The queue is bounded; who
 //! sends into a full one waits.
+//!
+//! The service may withdraw a connection before it closes it, with an error or because it goes away itself. From then on only
+//! keep-alives are written to it, but it is still read.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -25,10 +28,14 @@ use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::byte_queue::{Closed, Receiver, Sender, byte_queue};
+use super::endpoint::HubEndpoint;
 use super::hub_server::HubServer;
-use super::{inbound, random};
+use super::inbound::Inbound;
+use super::random;
 use crate::frame::record::{LengthError, read_varint};
 use crate::protocol::access_token::{Algorithm, Audience, SignError, TokenBuilder, UnixSeconds};
+use crate::protocol::connection_string::ConnectionString;
+use crate::protocol::service::ping::ShutdownMode;
 use crate::protocol::service::{
     DecodeError, HandshakeRequest, MigrationLevel, ServerConnectionType, Text, decode_whole,
 };
@@ -39,9 +46,11 @@ type Message<'a> = crate::protocol::service::Message<'a, &'a [u8]>;
 pub(super) struct ServerConnection {
     /// A new one for each attempt.
     pub(super) id: String,
+    pub(super) connection_type: ServerConnectionType,
     /// Clients that live on it.
     pub(super) client_count: AtomicUsize,
     outgoing: Sender<Outgoing>,
+    is_withdrawn: AtomicBool,
     is_fin_acknowledged: watch::Sender<bool>,
 }
 
@@ -61,11 +70,19 @@ impl ServerConnection {
     ) -> Result<(), Closed> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
+        self.send_bytes(bytes).await
+    }
+
+    /// Queues whole messages as they are on the wire.
+    pub(super) async fn send_bytes(&self, bytes: Vec<u8>) -> Result<(), Closed> {
+        if self.is_withdrawn.load(Ordering::Relaxed) {
+            return Err(Closed);
+        }
         let length = bytes.len();
         self.outgoing.send(Outgoing::Message(bytes), length).await
     }
 
-    /// Queues a message without waiting. For what is rare and small.
+    /// Queues a message without waiting, even where the service has withdrawn the connection. For pings and the like.
     pub(super) fn send_now(&self, message: &Message<'_>) -> Result<(), Closed> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
@@ -80,7 +97,17 @@ impl ServerConnection {
 
     /// Whether it still takes messages.
     pub(super) fn is_open(&self) -> bool {
-        !self.outgoing.is_closed()
+        !self.outgoing.is_closed() && !self.is_withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// The service wants no more messages here.
+    pub(super) fn withdraw(&self) {
+        self.is_withdrawn.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection is gone.
+    pub(super) async fn closed(&self) {
+        self.outgoing.closed().await;
     }
 
     /// The service sends no new clients here.
@@ -167,6 +194,7 @@ const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 /// A server connection that has just come up.
 pub(super) struct Connected {
     connection: Arc<ServerConnection>,
+    endpoint: Arc<HubEndpoint>,
     incoming: Incoming,
     sink: SplitSink<WebSocketStream<TcpStream>, WebSocketMessage>,
     outgoing: Receiver<Outgoing>,
@@ -175,24 +203,29 @@ pub(super) struct Connected {
 /// Opens a server connection and shakes hands. `target` names the service process that asked for it, if one did.
 pub(super) async fn connect(
     hub: &HubServer,
+    endpoint: &Arc<HubEndpoint>,
     target: Option<&str>,
 ) -> Result<Connected, ConnectError> {
     let id = random::guid();
-    let socket = timeout(HANDSHAKE_TIMEOUT, upgrade(hub, &id, target))
+    let socket = timeout(HANDSHAKE_TIMEOUT, upgrade(hub, endpoint, &id, target))
         .await
         .map_err(|_| ConnectError::Timeout)??;
     let (mut sink, stream) = socket.split();
     let mut incoming = Incoming::new(stream);
+    let connection_type = if target.is_some() {
+        ServerConnectionType::OnDemand
+    } else {
+        endpoint.connection_type()
+    };
     let mut request = Vec::new();
     Message::from(HandshakeRequest {
         version: PROTOCOL_VERSION,
-        connection_type: if target.is_some() {
-            ServerConnectionType::OnDemand
-        } else {
-            ServerConnectionType::Default
-        },
+        connection_type,
         target: Text::default(),
-        migration_level: MigrationLevel::Off,
+        migration_level: match hub.process.options.shutdown_mode {
+            ShutdownMode::MigrateClients => MigrationLevel::ShutdownOnly,
+            ShutdownMode::Off | ShutdownMode::WaitForClientsClose => MigrationLevel::Off,
+        },
         allow_stateful_reconnects: false,
     })
     .encode(&mut request);
@@ -212,12 +245,15 @@ pub(super) async fn connect(
     let (sender, outgoing) = byte_queue(OUTGOING_BYTES_MAX);
     let connection = ServerConnection {
         id,
+        connection_type,
         client_count: AtomicUsize::new(0),
         outgoing: sender,
+        is_withdrawn: AtomicBool::new(false),
         is_fin_acknowledged: watch::Sender::new(false),
     };
     Ok(Connected {
         connection: Arc::new(connection),
+        endpoint: Arc::clone(endpoint),
         incoming,
         sink,
         outgoing,
@@ -229,20 +265,21 @@ const PROTOCOL_VERSION: i32 = 1;
 
 async fn upgrade(
     hub: &HubServer,
+    endpoint: &HubEndpoint,
     id: &str,
     target: Option<&str>,
 ) -> Result<WebSocketStream<TcpStream>, ConnectError> {
-    let endpoint = hub.process.connection_string.server_endpoint();
-    let host = endpoint
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let socket = TcpStream::connect((host, endpoint.port()))
+    let connection_string = &endpoint.service.connection_string;
+    let address = connection_string.server_endpoint();
+    let host = address.host().trim_start_matches('[').trim_end_matches(']');
+    let socket = TcpStream::connect((host, address.port()))
         .await
         .map_err(ConnectError::Connect)?;
     socket.set_nodelay(true).map_err(ConnectError::Connect)?;
     let boxed = |error| ConnectError::Upgrade(Box::new(error));
-    let mut request = url(hub, id, target).into_client_request().map_err(boxed)?;
+    let mut request = url(hub, connection_string, id, target)
+        .into_client_request()
+        .map_err(boxed)?;
     let headers = request.headers_mut();
     let agent = concat!("hubring/", env!("CARGO_PKG_VERSION"));
     headers.insert("Asrs-User-Agent", HeaderValue::from_static(agent));
@@ -254,7 +291,8 @@ async fn upgrade(
         "X-Requested-With",
         HeaderValue::from_static("XMLHttpRequest"),
     );
-    let mut authorization = HeaderValue::from_str(&format!("Bearer {}", access_token(hub)?))?;
+    let mut authorization =
+        HeaderValue::from_str(&format!("Bearer {}", access_token(hub, connection_string)?))?;
     authorization.set_sensitive(true);
     headers.insert("Authorization", authorization);
     let config = WebSocketConfig::default()
@@ -266,8 +304,13 @@ async fn upgrade(
     Ok(socket)
 }
 
-fn url(hub: &HubServer, id: &str, target: Option<&str>) -> String {
-    let base = hub.process.connection_string.server_url_base();
+fn url(
+    hub: &HubServer,
+    connection_string: &ConnectionString,
+    id: &str,
+    target: Option<&str>,
+) -> String {
+    let base = connection_string.server_url_base();
     let base = base.replacen("http", "ws", 1);
     let name: String = form_urlencoded::byte_serialize(hub.name.as_str().as_bytes()).collect();
     let mut url = format!("{base}server/?hub={name}&cid={id}");
@@ -278,13 +321,15 @@ fn url(hub: &HubServer, id: &str, target: Option<&str>) -> String {
     url
 }
 
-fn access_token(hub: &HubServer) -> Result<String, SignError> {
-    let process = &hub.process;
-    let audience = Audience::Server(&hub.name).text(&process.connection_string.audience_base());
+fn access_token(
+    hub: &HubServer,
+    connection_string: &ConnectionString,
+) -> Result<String, SignError> {
+    let audience = Audience::Server(&hub.name).text(&connection_string.audience_base());
     TokenBuilder::new()
-        .claim("nameid", process.server_id.as_str())
+        .claim("nameid", hub.process.server_id.as_str())
         .life(unix_now(), ACCESS_TOKEN_LIFETIME, &audience)
-        .sign(process.connection_string.access_key(), Algorithm::Hs256)
+        .sign(connection_string.access_key(), Algorithm::Hs256)
 }
 
 /// The time of day, for tokens.
@@ -303,32 +348,34 @@ impl Connected {
     pub(super) async fn run(self, hub: &Arc<HubServer>) -> Lost {
         let Self {
             connection,
+            endpoint,
             mut incoming,
             sink,
             outgoing,
         } = self;
         let mut writer = tokio::spawn(write(outgoing, sink));
-        hub.on_server_connection(&connection);
+        endpoint.on_server_connection(&connection);
+        let inbound = Inbound::new(
+            Arc::clone(hub),
+            Arc::clone(&endpoint),
+            Arc::clone(&connection),
+        );
         let lost = tokio::select! {
-            lost = read(hub, &connection, &mut incoming) => lost,
+            lost = read(inbound, &mut incoming) => lost,
             written = &mut writer => match written {
                 Ok(Err(error)) => Lost::Socket(Box::new(error)),
                 Ok(Ok(())) => incoming.until_closed().await,
                 Err(_) => Lost::ClosedByUs,
             },
         };
+        endpoint.on_server_connection_lost(&connection);
         hub.on_server_connection_lost(&connection);
         writer.abort();
         lost
     }
 }
 
-async fn read(
-    hub: &Arc<HubServer>,
-    connection: &Arc<ServerConnection>,
-    incoming: &mut Incoming,
-) -> Lost {
-    let mut inbound = inbound::Inbound::new(Arc::clone(hub), Arc::clone(connection));
+async fn read(mut inbound: Inbound, incoming: &mut Incoming) -> Lost {
     loop {
         match incoming.next().await {
             Ok(frame) => inbound.on_frame(&frame).await,

@@ -1,19 +1,6 @@
 //! What a hub's methods send, and how a client connection begins and ends.
 
 use super::*;
-use crate::protocol::service::{Ack, AckStatus, ClientInvocation, ErrorCompletion};
-
-const A: &str = "clientA_00000000000000";
-const B: &str = "clientB_00000000000000";
-
-/// A service, its app server with one server connection, and the client A on it.
-async fn with_client() -> (Service, Running, Link) {
-    let service = Service::start().await;
-    let running = service.app_server(1);
-    let mut link = service.accept_and_shake_hands().await;
-    link.open(A, "json").await;
-    (service, running, link)
-}
 
 /// Calls of client A, each with the frame that the SDK was recorded to send for it.
 const RECORDED_SENDS: [(&str, &str, &str, &str); 9] = [
@@ -312,89 +299,6 @@ async fn calls_beyond_the_bound_wait_their_turn() {
 }
 
 #[tokio::test]
-async fn a_client_of_this_process_gives_a_result() {
-    let (_service, _running, mut link) = with_client().await;
-    link.client_sends_json(
-        A,
-        r#"{"type":1,"invocationId":"1","target":"AskMe","arguments":["q"]}"#,
-    )
-    .await;
-    let question = link.next_framed().await;
-    let id = invocation_id(&question);
-    assert!(id.starts_with(A) && id.ends_with("-1"));
-    link.client_sends_json(
-        A,
-        &format!(r#"{{"invocationId":"{id}","result":"a","type":3}}"#),
-    )
-    .await;
-    let settled = link.next_framed().await;
-    let Ok(Message::ClientCompletion(settled)) = decode_whole(&settled[prefix_bytes(&settled)..])
-    else {
-        panic!("the service is told that the matter is settled");
-    };
-    assert_eq!((&*settled.invocation_id, settled.payload), (&*id, &b""[..]));
-    link.expect_json(
-        A,
-        DataMessageType::Invocation,
-        r#"{"type":3,"invocationId":"1","result":"a"}"#,
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_client_elsewhere_that_is_not_there_is_an_error() {
-    let (_service, _running, mut link) = with_client().await;
-    link.client_sends_json(
-        A,
-        r#"{"type":1,"invocationId":"1","target":"Ask","arguments":["nosuch"]}"#,
-    )
-    .await;
-    let question = link.next_framed().await;
-    let id = invocation_id(&question);
-    link.send(Message::from(ErrorCompletion {
-        invocation_id: id.into(),
-        connection_id: "nosuch".into(),
-        error: "Connection nosuch not found".into(),
-        ..ErrorCompletion::default()
-    }))
-    .await;
-    link.expect_json(
-        A,
-        DataMessageType::Invocation,
-        r#"{"type":3,"invocationId":"1","error":"An unexpected error occurred invoking 'Ask' on the server. HubException: Connection nosuch not found"}"#,
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_result_that_another_app_server_waits_for_goes_to_the_service() {
-    let (_service, running, mut link) = with_client().await;
-    link.send(Message::from(ClientInvocation {
-        invocation_id: "theirs".into(),
-        connection_id: A.into(),
-        caller_server_id: "another".into(),
-        payloads: std::iter::empty::<(&str, &[u8])>().collect(),
-        tracing_id: None,
-    }))
-    .await;
-    link.client_sends_json(A, r#"{"type":3,"invocationId":"theirs","result":7}"#)
-        .await;
-    let answer = link.next_framed().await;
-    let Ok(Message::ClientCompletion(answer)) = decode_whole(&answer[prefix_bytes(&answer)..])
-    else {
-        panic!("a completion for the service");
-    };
-    assert_eq!(
-        answer.payload,
-        b"{\"type\":3,\"invocationId\":\"theirs\",\"result\":7}\x1e"
-    );
-    assert_eq!(
-        answer.caller_server_id,
-        running.app_server.hubs[0].process.server_id
-    );
-}
-
-#[tokio::test]
 async fn a_client_is_let_go_as_recorded() {
     let (_service, _running, mut link) = with_client().await;
     let close = DataMessageType::Close;
@@ -449,16 +353,5 @@ async fn a_bad_handshake_is_answered_with_its_error() {
         link.expect_json("x", DataMessageType::Handshake, &json)
             .await;
         link.expect(Message::from(CloseConnection::of("x"))).await;
-    }
-}
-
-fn prefix_bytes(frame: &Bytes) -> usize {
-    read_varint(frame).unwrap().unwrap().1
-}
-
-fn invocation_id(frame: &Bytes) -> String {
-    match decode_whole(&frame[prefix_bytes(frame)..]) {
-        Ok(Message::ClientInvocation(invocation)) => invocation.invocation_id.into_owned(),
-        other => panic!("a question was expected: {other:?}"),
     }
 }

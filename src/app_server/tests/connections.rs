@@ -1,6 +1,7 @@
 //! How server connections come up, go down and come back, and what clients are told when they negotiate.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -119,30 +120,6 @@ async fn a_refused_handshake_is_tried_again_later() {
 }
 
 #[tokio::test]
-async fn shutdown_says_goodbye_to_everybody() {
-    let service = Service::start().await;
-    let running = service.app_server(1);
-    let mut link = service.accept_and_shake_hands().await;
-    link.open("a", "json").await;
-    running.stop.send(()).unwrap();
-    link.expect_hex("119303a873687574646f776ea566696e3a30")
-        .await;
-    link.send(Message::from(
-        ["shutdown", "finack"].into_iter().collect::<Ping<'_>>(),
-    ))
-    .await;
-    link.expect_json(
-        "a",
-        DataMessageType::Close,
-        r#"{"type":7,"allowReconnect":true}"#,
-    )
-    .await;
-    assert_eq!(link.next_frame().await, None);
-    drop(link);
-    timeout(PATIENCE, running.task).await.unwrap().unwrap();
-}
-
-#[tokio::test]
 async fn a_program_can_send_from_outside_of_a_method() {
     let service = Service::start().await;
     let running = service.app_server(1);
@@ -168,16 +145,7 @@ async fn negotiating_redirects_once_a_server_connection_is_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(axum::serve(listener, running.app_server.router()).into_future());
-    let request = |line: &'static str| async move {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        let head = format!(
-            "{line} HTTP/1.1\r\nHost: x\r\nOrigin: http://page\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        );
-        socket.write_all(head.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        socket.read_to_string(&mut response).await.unwrap();
-        response
-    };
+    let request = |line| request(address, line);
 
     let response = request("POST /chat/negotiate?negotiateVersion=1").await;
     assert!(response.starts_with("HTTP/1.1 500"));
@@ -200,4 +168,20 @@ async fn negotiating_redirects_once_a_server_connection_is_up() {
     let response = request("OPTIONS /chat/negotiate/").await;
     assert!(response.starts_with("HTTP/1.1 204"));
     assert!(response.contains("access-control-allow-credentials: true\r\n"));
+}
+
+/// What the app server answers to a client that wants to connect.
+pub(super) async fn negotiate(app: SocketAddr) -> String {
+    request(app, "POST /chat/negotiate?negotiateVersion=1").await
+}
+
+async fn request(address: SocketAddr, line: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: x\r\nOrigin: http://page\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    socket.read_to_string(&mut response).await.unwrap();
+    response
 }

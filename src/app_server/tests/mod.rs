@@ -5,6 +5,13 @@
 
 mod clients;
 mod connections;
+mod endpoints;
+mod flow;
+mod migration;
+mod on_demand;
+mod requests;
+mod results;
+mod shutdown;
 
 use std::time::Duration;
 
@@ -18,14 +25,27 @@ use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message as WebSocketMessage;
 use tungstenite::handshake::server::{Request, Response};
 
-use super::AppServer;
 use super::reference::{ReferenceHub, claims_of};
+use super::{AppServer, Builder, HubState};
 use crate::frame::record::read_varint;
 use crate::protocol::service::{
-    CloseConnection, ConnectionData, DataMessageType, OpenConnection, decode_whole,
+    Ack, AckStatus, CloseConnection, ConnectionData, DataMessageType, OpenConnection, Ping,
+    decode_whole,
 };
 
 pub(super) type Message<'a> = crate::protocol::service::Message<'a, &'a [u8]>;
+
+const A: &str = "clientA_00000000000000";
+const B: &str = "clientB_00000000000000";
+
+/// A service, its app server with one server connection, and the client A on it.
+async fn with_client() -> (Service, Running, Link) {
+    let service = Service::start().await;
+    let running = service.app_server(1);
+    let mut link = service.accept_and_shake_hands().await;
+    link.open(A, "json").await;
+    (service, running, link)
+}
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,13 +67,17 @@ impl Service {
 
     /// Starts an app server of the reference hub against this service.
     fn app_server(&self, server_connections: usize) -> Running {
-        let app_server = AppServer::builder(&self.connection_string())
-            .hub("Chat", "/chat", ReferenceHub)
+        self.app_server_with(|builder| builder.server_connections(server_connections))
+    }
+
+    /// The same with one server connection, and whatever else is chosen.
+    fn app_server_with(&self, choose: impl FnOnce(Builder) -> Builder) -> Running {
+        let builder = AppServer::builder(&self.connection_string())
+            .hub("Chat", "/chat", ReferenceHub::default())
             .claims(claims_of)
-            .server_connections(server_connections)
-            .detailed_errors(true)
-            .build()
-            .unwrap();
+            .server_connections(1)
+            .detailed_errors(true);
+        let app_server = choose(builder).build().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = app_server.clone();
         let task = tokio::spawn(async move {
@@ -94,13 +118,38 @@ impl Service {
 
     /// Takes the next server connection, with its handshake.
     async fn accept_and_shake_hands(&self) -> Link {
+        self.accept_and_expect("0897010100a00080c2").await
+    }
+
+    /// Takes the next server connection, whose handshake must be this.
+    async fn accept_and_expect(&self, handshake: &str) -> Link {
         let mut link = self.accept().await;
-        assert_eq!(hex(&link.next_framed().await), "0897010100a00080c2");
+        assert_eq!(hex(&link.next_framed().await), handshake);
         link.send(Message::HandshakeResponse(
             crate::protocol::service::HandshakeResponse::default(),
         ))
         .await;
         link
+    }
+}
+
+impl Running {
+    /// Waits until all server connections are known to be up.
+    async fn is_complete(&self) {
+        let is_complete = |state: &HubState| state.is_complete();
+        while !self.app_server.states().iter().all(is_complete) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until the app server has so many clients.
+    async fn has_clients(&self, count: usize) {
+        let counted = async {
+            while self.app_server.states()[0].clients != count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, counted).await.expect("as many clients");
     }
 }
 
@@ -136,8 +185,7 @@ impl Link {
     async fn next_framed(&mut self) -> Bytes {
         loop {
             let frame = self.next_frame().await.expect("a message");
-            let is_keep_alive = frame.windows(12).any(|part| part == b"#clientInHub");
-            if !is_keep_alive {
+            if !is_keep_alive(&frame) {
                 return frame;
             }
         }
@@ -218,6 +266,40 @@ impl Link {
         self.send(Message::from(CloseConnection::of(id))).await;
     }
 
+    async fn ping(&mut self, strings: &[&'static str]) {
+        let ping: Ping<'_> = strings.iter().copied().collect();
+        self.send(Message::from(ping)).await;
+    }
+
+    async fn acknowledge(&mut self, ack_id: i32, status: AckStatus) {
+        self.send(Message::from(Ack {
+            ack_id,
+            status,
+            ..Ack::default()
+        }))
+        .await;
+    }
+
+    /// The connection's own id, as its URL names it.
+    fn cid(&self) -> String {
+        let query = self.url.split_once("cid=").unwrap().1;
+        query.split('&').next().unwrap().to_owned()
+    }
+
+    /// All that the app server had to say has come: an echo comes back, and nothing before it.
+    async fn expect_nothing(&mut self) {
+        let echo: Ping<'_> = ["echo", "nothing else"].into_iter().collect();
+        self.send(Message::from(echo.clone())).await;
+        self.expect(Message::from(echo)).await;
+    }
+
+    /// The app server closes in good order and says nothing more before.
+    async fn expect_closed(mut self) {
+        while let Some(frame) = self.next_frame().await {
+            assert!(is_keep_alive(&frame), "got {}", text(&frame));
+        }
+    }
+
     async fn expect(&mut self, message: Message<'_>) {
         let mut expected = Vec::new();
         message.encode(&mut expected);
@@ -242,6 +324,10 @@ impl Link {
     }
 }
 
+fn is_keep_alive(frame: &[u8]) -> bool {
+    frame.windows(12).any(|part| part == b"#clientInHub")
+}
+
 /// What a frame with its length prefix says, for whom a test fails.
 fn text(frame: &Bytes) -> String {
     let mut body = frame.clone();
@@ -258,4 +344,15 @@ fn text(frame: &Bytes) -> String {
 fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
     digits.collect::<Vec<_>>().concat()
+}
+
+fn prefix_bytes(frame: &Bytes) -> usize {
+    read_varint(frame).unwrap().unwrap().1
+}
+
+fn invocation_id(frame: &Bytes) -> String {
+    match decode_whole(&frame[prefix_bytes(frame)..]) {
+        Ok(Message::ClientInvocation(invocation)) => invocation.invocation_id.into_owned(),
+        other => panic!("a question was expected: {other:?}"),
+    }
 }

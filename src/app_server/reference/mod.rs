@@ -2,21 +2,36 @@
 //!
 //! Tests, the demo and the load generator drive it, and any test that it passes can be run against a hub written with the SDK
 //! that has the same methods. What it sends to clients is `recv(kind, text)`, on connecting `hello(connectionId, userId,
-//! claims, query)`, and `question(text)`, which a client answers.
+//! claims, query)`, and `question(text)`, which a client answers. What can be done from outside of a method stands in `actions`.
+
+mod actions;
+mod events;
+mod run;
 
 use std::time::Duration;
 
 use axum::http::request::Parts;
 use futures_util::stream;
+use serde_json::Value as Json;
 
+pub use self::events::Events;
+pub use self::run::{ReferenceOptions, run_reference};
 use super::{Answer, Caller, Claim, Hub, HubError, Invocation, Items, Recipients, Value};
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReferenceHub;
+pub struct ReferenceHub {
+    /// Where clients that come and go are told of: nowhere unless something else is said.
+    pub events: Events,
+}
 
 impl Hub for ReferenceHub {
     async fn connected(&self, caller: &Caller) -> Result<(), HubError> {
+        self.tell(
+            caller,
+            "connected",
+            [("migratedFrom", caller.migrated_from().into())],
+        );
         let hello = [
             caller.connection_id().into(),
             caller.user_id().map_or(Value::Nil, Value::from),
@@ -26,15 +41,35 @@ impl Hub for ReferenceHub {
         Ok(caller.clients().caller().send("hello", hello).await?)
     }
 
+    async fn disconnected(&self, caller: &Caller, error: Option<&str>) {
+        let members = [
+            ("reason", error.into()),
+            ("migratedTo", caller.migrated_to().into()),
+        ];
+        self.tell(caller, "disconnected", members);
+    }
+
     async fn invoke(&self, caller: &Caller, call: Invocation) -> Result<Answer, HubError> {
         match call.target() {
             "Echo" | "EchoBytes" | "EchoAny" | "Big" | "Slow" | "Nothing" | "Fail" | "Crash"
-            | "AbortMe" | "Claims" => answer(caller, call).await,
+            | "AbortMe" | "Claims" | "Request" => answer(caller, call).await,
             "Join" | "Leave" => change_group(caller, call).await,
             "Ask" | "AskMe" => ask(caller, call).await,
-            "Count" | "Ticks" | "Sum" | "Upper" => stream(call).await,
+            "Ticks" => ticks(self.events, caller, call),
+            "Count" | "Sum" | "Upper" => stream(call).await,
             _ => send(caller, call).await,
         }
+    }
+}
+
+impl ReferenceHub {
+    fn tell<const N: usize>(self, caller: &Caller, event: &str, members: [(&str, Json); N]) {
+        let who = [
+            ("hub", caller.hub_name().into()),
+            ("id", caller.connection_id().into()),
+            ("user", caller.user_id().into()),
+        ];
+        self.events.write(event, who.into_iter().chain(members));
     }
 }
 
@@ -94,6 +129,7 @@ async fn answer(caller: &Caller, mut call: Invocation) -> Result<Answer, HubErro
             Ok(Answer::Nothing)
         }
         "Claims" => Ok(Answer::Value(claims(caller))),
+        "Request" => Ok(Answer::Value(request(caller))),
         _ => Ok(Answer::Nothing),
     }
 }
@@ -221,19 +257,6 @@ async fn stream(mut call: Invocation) -> Result<Answer, HubError> {
             let (count,): (i64,) = call.bind()?;
             Ok(Answer::stream(stream::iter((0..count).map(Ok))))
         }
-        "Ticks" => {
-            let (milliseconds,): (u32,) = call.bind()?;
-            let pause = Duration::from_millis(milliseconds.into());
-            Ok(Answer::stream(stream::unfold(
-                0_u64,
-                move |tick| async move {
-                    if tick > 0 {
-                        tokio::time::sleep(pause).await;
-                    }
-                    Some((Ok(tick), tick + 1))
-                },
-            )))
-        }
         "Sum" => {
             let mut items = call.stream()?;
             let mut total = 0_i64;
@@ -243,6 +266,39 @@ async fn stream(mut call: Invocation) -> Result<Answer, HubError> {
             Ok(Answer::value(total))
         }
         _ => Ok(Answer::stream(stream::unfold(call.stream()?, upper))),
+    }
+}
+
+/// A stream without end: the client has to cancel it.
+fn ticks(events: Events, caller: &Caller, mut call: Invocation) -> Result<Answer, HubError> {
+    let (milliseconds,): (u32,) = call.bind()?;
+    let pause = Duration::from_millis(milliseconds.into());
+    let first = Tick {
+        number: 0,
+        events,
+        connection_id: caller.connection_id().to_owned(),
+    };
+    let next = move |mut tick: Tick| async move {
+        if tick.number > 0 {
+            tokio::time::sleep(pause).await;
+        }
+        tick.number += 1;
+        Some((Ok(tick.number - 1), tick))
+    };
+    Ok(Answer::stream(stream::unfold(first, next)))
+}
+
+/// Says when the stream is dropped, whatever the reason.
+struct Tick {
+    number: u64,
+    events: Events,
+    connection_id: String,
+}
+
+impl Drop for Tick {
+    fn drop(&mut self) {
+        let id = self.connection_id.as_str().into();
+        self.events.write("stream-ended", [("id", id)]);
     }
 }
 
@@ -257,6 +313,33 @@ fn claims(caller: &Caller) -> Value {
     let text = |claim: &Claim| Value::from(format!("{}={}", claim.kind, claim.value));
     Value::Array(caller.claims().iter().map(text).collect())
 }
+
+/// What is known of the caller's request.
+fn request(caller: &Caller) -> Value {
+    let text = |text: Option<&str>| text.map_or(Value::Nil, Value::from);
+    let is_known = !caller.claims().is_empty();
+    let name = caller.claims().iter().find(|claim| claim.kind == NAME);
+    let forwarded = caller.header("X-Forwarded-For");
+    let remote = forwarded.and_then(|addresses| addresses.split(',').next());
+    let mut headers: Vec<(Value, Value)> = Vec::new();
+    for (name, value) in caller.headers() {
+        headers.push((name.into(), value.into()));
+    }
+    let members = [
+        ("path", caller.path().as_deref().unwrap_or_default().into()),
+        ("query", caller.query().into()),
+        ("remote", text(remote.map(str::trim))),
+        ("user", text(caller.user_id())),
+        ("authenticationType", text(is_known.then_some("Bearer"))),
+        ("name", text(name.map(|name| name.value.as_str()))),
+        ("culture", "".into()),
+        ("headers", Value::Map(headers)),
+    ];
+    Value::Map(members.map(|(name, value)| (name.into(), value)).into())
+}
+
+/// The claim that is a user's name to .NET.
+const NAME: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name";
 
 #[cfg(test)]
 mod tests {
