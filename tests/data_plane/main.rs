@@ -12,12 +12,19 @@
 
 mod admission;
 mod back_pressure;
+mod bad_input;
 mod buffers;
 mod cuts;
 mod drain;
+mod expiry;
 mod faults;
 mod idle;
 mod order;
+mod order_under_load;
 mod peers;
+mod races;
+mod rebalance;
 mod resets;
+mod resumption;
+mod server_ends;
 mod stage;

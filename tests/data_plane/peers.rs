@@ -11,14 +11,14 @@ use hubring::frame::websocket::{
     self, CloseCode, Control, Data, Decoder, Event, Limits, OpCode, Role,
 };
 use hubring::protocol::service::{
-    ConnectionData, HandshakeRequest, Message, OpenConnection, decode,
+    ConnectionData, DataMessageType, HandshakeRequest, Message, OpenConnection, decode,
 };
 
 use crate::stage::{PATIENCE, Stage};
 
 pub(crate) const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x08];
 pub(crate) const HANDSHAKE: &[u8] = b"{\"protocol\":\"json\",\"version\":1}\x1e";
-const ACCEPTED: &[u8] = b"{}\x1e";
+pub(crate) const ACCEPTED: &[u8] = b"{}\x1e";
 
 /// What came from the service.
 #[derive(Debug, PartialEq, Eq)]
@@ -249,13 +249,30 @@ pub(crate) struct AppServer {
     records: VarintRecords,
     partial: Vec<u8>,
     messages: VecDeque<Vec<u8>>,
+    /// Instances that were named in `target` pings.
+    pub(crate) targets: VecDeque<String>,
 }
 
 impl AppServer {
     /// A server connection whose handshake is through.
     pub(crate) fn connect(stage: &Stage, connection_id: &str) -> Self {
-        let mut peer = Peer::upgrade(stage, stage.server_request(connection_id), &[]).unwrap();
+        Self::connect_with(stage, stage.server_request(connection_id))
+    }
+
+    pub(crate) fn connect_with(stage: &Stage, request: (String, String)) -> Self {
+        let mut peer = Peer::upgrade(stage, request, &[]).unwrap();
         peer.send_raw(&handshake_request());
+        Self::new(peer)
+    }
+
+    /// As [`Self::connect`], for an app server that lets clients keep their state.
+    pub(crate) fn connect_stateful(stage: &Stage) -> Self {
+        let mut peer = Peer::upgrade(stage, stage.server_request("stateful"), &[]).unwrap();
+        peer.send_raw(&handshake_request_of(&HandshakeRequest {
+            version: 1,
+            allow_stateful_reconnects: true,
+            ..HandshakeRequest::default()
+        }));
         Self::new(peer)
     }
 
@@ -271,6 +288,7 @@ impl AppServer {
             records: VarintRecords::new(u32::MAX >> 1),
             partial: Vec::new(),
             messages: VecDeque::new(),
+            targets: VecDeque::new(),
         };
         let answer = server.next().unwrap();
         let Message::HandshakeResponse(response) = read(&answer) else {
@@ -353,7 +371,9 @@ impl AppServer {
             self.partial.extend_from_slice(&bytes[piece.range]);
             if piece.ends_record {
                 let message = std::mem::take(&mut self.partial);
-                if !matches!(read(&message), Message::Ping(_)) {
+                if let Message::Ping(ping) = read(&message) {
+                    self.targets.extend(ping.value("target").map(str::to_owned));
+                } else {
                     self.messages.push_back(message);
                 }
             }
@@ -362,12 +382,15 @@ impl AppServer {
 }
 
 fn handshake_request() -> Vec<u8> {
-    let request = HandshakeRequest {
+    handshake_request_of(&HandshakeRequest {
         version: 1,
         ..HandshakeRequest::default()
-    };
+    })
+}
+
+fn handshake_request_of(request: &HandshakeRequest<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Message::<&[u8]>::from(request).encode(&mut bytes);
+    Message::<&[u8]>::from(request.clone()).encode(&mut bytes);
     frame(Data::Binary, true, &bytes)
 }
 
@@ -380,6 +403,8 @@ pub(crate) fn connection_data(id: &str, payload: &[u8]) -> Vec<u8> {
     let data = ConnectionData {
         connection_id: id.into(),
         payload,
+        // One of an SDK that does not say what it sends would be held until its hub message is whole.
+        data_type: DataMessageType::Invocation,
         ..ConnectionData::default()
     };
     Message::from(data).encode(&mut bytes);

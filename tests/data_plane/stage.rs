@@ -1,8 +1,10 @@
-//! A service in this process, its counters, and the descriptors that it holds.
+//! A service in this process, its counters, and the descriptors that it holds; or one in a process of its own, for load.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hubring::config::ServiceConfig;
@@ -21,7 +23,8 @@ const HUB: &str = "chat";
 pub(crate) struct Stage {
     runtime: Runtime,
     service: Option<Service>,
-    inspector: Inspector,
+    inspector: Option<Inspector>,
+    process: Option<Child>,
     config: ServiceConfig,
     pub(crate) address: SocketAddr,
 }
@@ -39,26 +42,59 @@ impl Stage {
             ..ServiceConfig::default()
         };
         change(&mut config);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let service = runtime.block_on(Service::start(config.clone())).unwrap();
         Self {
             address: service.address(),
-            inspector: service.inspector(),
+            inspector: Some(service.inspector()),
             service: Some(service),
+            process: None,
             runtime,
             config,
         }
     }
 
+    /// A service in a process of its own, of the binary that `HUBRING_BIN` names if it names one. Its counters cannot be seen.
+    pub(crate) fn of_process(shards: u16) -> Self {
+        let binary = std::env::var("HUBRING_BIN")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_hubring").to_owned());
+        let mut process = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off"])
+            .args(["--shards", &shards.to_string(), "--log", "warn"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let port = lines
+            .find_map(|line| {
+                let (_, port) = line.split_once(";Port=")?;
+                port.split(';').next()?.parse::<u16>().ok()
+            })
+            .expect("a connection string");
+        // What else it prints must find a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            inspector: None,
+            service: None,
+            process: Some(process),
+            runtime: runtime(),
+            config: ServiceConfig::default(),
+        }
+    }
+
     /// The target and the token for a client's upgrade.
     pub(crate) fn client_request(&self) -> (String, String) {
+        self.client_request_with(&[])
+    }
+
+    /// The same with more claims in the token.
+    pub(crate) fn client_request_with(&self, claims: &[(&str, &str)]) -> (String, String) {
         let hub = HubName::parse(HUB).unwrap();
         let audience = Audience::Client(&hub).text("http://localhost/");
-        (format!("/client/?hub={HUB}"), self.sign(&audience))
+        (format!("/client/?hub={HUB}"), self.sign(&audience, claims))
     }
 
     /// The target and the token for a server connection's upgrade.
@@ -67,13 +103,23 @@ impl Stage {
         let audience = Audience::Server(&hub).text("http://localhost/");
         (
             format!("/server/?hub={HUB}&cid={connection_id}"),
-            self.sign(&audience),
+            self.sign(&audience, &[]),
         )
+    }
+
+    /// By shard: the ids of its server connections.
+    pub(crate) fn server_connections(&self) -> Vec<Vec<String>> {
+        let descriptions = self.runtime.block_on(self.inspector().describe()).unwrap();
+        let ids = descriptions.into_iter().map(|shard| {
+            let servers = shard.servers.into_iter();
+            servers.map(|server| server.connection_id).collect()
+        });
+        ids.collect()
     }
 
     /// A counter, over all shards.
     pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
-        let shards = self.inspector.counters();
+        let shards = self.inspector().counters();
         shards.iter().map(|shard| counter(shard).value()).sum()
     }
 
@@ -82,6 +128,15 @@ impl Stage {
         until(&format!("{what} to be {value}"), || {
             self.sum(&counter) == value
         });
+    }
+
+    /// The most memory that the service's own process has had at a time.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        let process = self.process.as_ref().expect("a process of its own");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kibibytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kibibytes.parse::<usize>().unwrap() * 1024
     }
 
     /// Stops the service, and says how long that took.
@@ -105,9 +160,18 @@ impl Stage {
         table.lines().skip(1).filter(is_open).count()
     }
 
-    fn sign(&self, audience: &str) -> String {
+    fn inspector(&self) -> &Inspector {
+        self.inspector.as_ref().expect("a service in this process")
+    }
+
+    fn sign(&self, audience: &str, claims: &[(&str, &str)]) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        TokenBuilder::new()
+        let builder = claims
+            .iter()
+            .fold(TokenBuilder::new(), |builder, (name, value)| {
+                builder.claim(name, *value)
+            });
+        builder
             .life(
                 UnixSeconds(now.as_secs().cast_signed()),
                 Duration::from_hours(1),
@@ -120,10 +184,15 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         if std::thread::panicking() {
             // What the shards have counted often says more than the assertion.
             let mut text = String::new();
-            for (shard, counters) in self.inspector.counters().iter().enumerate() {
+            let counters = self.inspector.as_ref().map(Inspector::counters);
+            for (shard, counters) in counters.iter().flatten().enumerate() {
                 for (_, name, _, value) in counters.each().filter(|(.., value)| *value > 0) {
                     let _ = write!(text, " {name}={value}");
                 }
@@ -136,6 +205,14 @@ impl Drop for Stage {
             self.drain();
         }
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Waits until something is so.
