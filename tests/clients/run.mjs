@@ -28,8 +28,12 @@ const calibration = [{ folders: ['hub'], app: 'selfhost', connections: 0, shards
 // What does not depend on the app server need not run again with another one.
 const withoutApp = /(tokens|negotiate|demo_page)\.test/;
 
-const concurrency = 2;
-const testMs = 90_000;
+// Files that mostly wait, for time-outs and for processes: they begin first, so that the others run beside them.
+const long = /(rolling_restarts|silence|reactions_to_the_service|stateful_reconnect_window|migration_deadline)\.test/;
+
+const concurrency = 3;
+// For a whole file as well as for each of its tests: only what hangs takes as long.
+const testMs = 240_000;
 // Of each failure that is repeated at the end: lines, and characters of a line.
 const detailsMax = 24;
 const lineMax = 400;
@@ -48,7 +52,8 @@ function filesOf({ folders, app }, words) {
     .flatMap((folder) => readdirSync(path.join(here, folder)).map((name) => path.join(folder, name)))
     .filter((file) => file.endsWith('.test.mjs'))
     .filter((file) => !(app === 'sdk' && withoutApp.test(file)))
-    .filter((file) => words.length === 0 || words.some((word) => file.includes(word)));
+    .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
+    .sort((one, other) => long.test(other) - long.test(one));
 }
 
 async function runOnce(run, files) {

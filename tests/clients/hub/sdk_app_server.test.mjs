@@ -1,20 +1,19 @@
-// What the SDK's app server can do beyond the reference hub: its other hub methods, and acting on the hub from outside by HTTP.
+// What both app servers can do beyond the other tests: the rest of the hub methods, and acting on the hub from outside by HTTP.
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { Subject } from '@microsoft/signalr';
-import { Rig, hasService, protocols, unlessSdk } from '../support/rig.mjs';
+import { Rig, hasService, protocols } from '../support/rig.mjs';
 import { fence } from '../support/client.mjs';
 import { eventually } from '../support/wait.mjs';
 
-const rig = unlessSdk ? undefined : await Rig.start();
-after(() => rig?.stop());
+const rig = await Rig.start();
+after(() => rig.stop());
 
-const sdkTest = (name, body) => test(name, { skip: unlessSdk }, body);
 const path = (...parts) => `/${parts.map(encodeURIComponent).join('/')}`;
 
 for (const protocol of protocols) {
-  sdkTest(`${protocol}: values of every kind come back`, async () => {
+  test(`${protocol}: values of every kind come back`, async () => {
     const client = await rig.client({ protocol });
     const bytes = Uint8Array.from({ length: 1000 }, (_, index) => index & 255);
     const echoed = await client.invoke('EchoBytes', protocol === 'json' ? Buffer.from(bytes).toString('base64') : bytes);
@@ -28,7 +27,7 @@ for (const protocol of protocols) {
     await assert.rejects(client.invoke('Crash'), /crash/);
   });
 
-  sdkTest(`${protocol}: the hub sees the client's request`, async () => {
+  test(`${protocol}: the hub sees the client's request`, async () => {
     const client = await rig.client({ protocol, user: 'rita', query: { x: '1' } });
     const request = await client.invoke('Request');
     assert.equal(request.path, '/chat');
@@ -44,7 +43,7 @@ for (const protocol of protocols) {
     assert.ok((await client.invoke('Claims')).includes('custom=v1'));
   });
 
-  sdkTest(`${protocol}: sends with lists and exclusions reach exactly whom they name`, async () => {
+  test(`${protocol}: sends with lists and exclusions reach exactly whom they name`, async () => {
     const users = ['u1', 'u2', 'u3', 'u4'].map((user) => `${user}-${protocol}`);
     const [a, b, c, d] = await rig.clients(4, (index) => ({ protocol, user: users[index] }));
     const one = `one-${protocol}`;
@@ -72,7 +71,7 @@ for (const protocol of protocols) {
     }
   });
 
-  sdkTest(`${protocol}: Flood arrives complete and in order`, async () => {
+  test(`${protocol}: Flood arrives complete and in order`, async () => {
     const clients = await rig.clients(3, { protocol });
     const prefix = `${protocol} `;
     const mine = (client) => client.texts('flood').filter((text) => text.startsWith(prefix));
@@ -83,7 +82,7 @@ for (const protocol of protocols) {
     }
   });
 
-  sdkTest(`${protocol}: Ticks runs until it is cancelled, Upper streams in and out`, async () => {
+  test(`${protocol}: Ticks runs until it is cancelled, Upper streams in and out`, async () => {
     const client = await rig.client({ protocol });
     await new Promise((resolve, reject) => {
       const ticks = client.connection.stream('Ticks', 1).subscribe({ next: (tick) => tick >= 10 && (ticks.dispose(), resolve()), error: reject, complete: () => {} });
@@ -95,7 +94,7 @@ for (const protocol of protocols) {
     assert.deepEqual(await upper, ['ONE', 'TWO', 'THREE']);
   });
 
-  sdkTest(`${protocol}: the app server acts on clients from outside a hub method`, async () => {
+  test(`${protocol}: the app server acts on clients from outside a hub method`, async () => {
     const user = `web-${protocol}`;
     const client = await rig.client({ protocol, user, answer: async (question) => {
       await new Promise((resume) => setTimeout(resume, 50));
@@ -121,7 +120,7 @@ for (const protocol of protocols) {
     assert.equal(await rig.app.call(`${path('invoke', client.id)}?q=why`), 'answer to why');
   });
 
-  sdkTest(`${protocol}: /rate delivers every message to all, a group and a user`, async () => {
+  test(`${protocol}: /rate delivers every message to all, a group and a user`, async () => {
     const user = `rate-${protocol}`;
     const [client, other] = [await rig.client({ protocol, user }), await rig.client({ protocol })];
     await client.invoke('Join', user);
@@ -133,7 +132,7 @@ for (const protocol of protocols) {
     await other.inbox.until(() => other.texts('rate').length === 200, '200 messages');
   });
 
-  sdkTest(`${protocol}: the app server knows who is there, and can close a client`, async () => {
+  test(`${protocol}: the app server knows who is there, and can close a client`, async () => {
     const [closed, left] = await rig.clients(2, { protocol });
     const ids = await rig.app.connected();
     for (const client of [closed, left]) assert.ok(ids.includes(client.id));
@@ -147,11 +146,11 @@ for (const protocol of protocols) {
   });
 }
 
-sdkTest('a client cut off without a word is reported to the app server', async () => {
+test('a client cut off without a word is reported to the app server', async () => {
   const client = await rig.client();
   const { id } = client;
   client.connection.connection.transport._webSocket.terminate();
   await eventually('it is gone at the app server', async () => !(await rig.app.connected()).includes(id));
 });
 
-sdkTest('no relay crossed a shard', () => rig.assertNoRelayCrossed());
+test('no relay crossed a shard', () => rig.assertNoRelayCrossed());

@@ -16,9 +16,9 @@ async function withRig(options, body) {
 }
 
 for (const protocol of protocols) {
-  // Six clients come while there is one app server only. Then a second one joins, and as new clients go to the server connection with
-  // the fewest of them, the next six are its.
-  test(`${protocol}: exactly the clients of a killed app server drop, and come back through the other`, () => withRig({ connections: 1 }, async (rig) => {
+  // Each app server has a connection to each shard, so that none is asked for another one. Six clients come while there is one app
+  // server only. Then a second one joins, and as new clients go to the server connection with the fewest of them, the next six are its.
+  test(`${protocol}: exactly the clients of a killed app server drop, and come back through the other`, () => withRig({ connections: parameters.shards }, async (rig) => {
     const { app: lost, service } = rig;
     const direct = { protocol, reconnect: true, url: `${service.url}/client/?hub=chat&asrs.op=%2Fchat`, accessToken: token(service.accessKey, audience('client')) };
     const six = async () => {
@@ -27,7 +27,7 @@ for (const protocol of protocols) {
       return clients;
     };
     const dropped = await six();
-    const kept = await rig.secondApp({ connections: 1 });
+    const kept = await rig.secondApp({ connections: parameters.shards });
     const others = await six();
     if (parameters.app === 'sdk') assert.deepEqual((await lost.connected()).sort(), dropped.map((client) => client.id).sort());
 

@@ -30,6 +30,12 @@ test('version 1 hands out an id to show and a token to connect with', async () =
   assert.equal('useStatefulReconnect' in body, false);
 });
 
+test('a stateful reconnect is promised only where the app server allows it, which this one does not', async () => {
+  const { status, body } = await negotiated('hub=chat&negotiateVersion=1&useStatefulReconnect=true');
+  assert.equal(status, 200);
+  assert.equal('useStatefulReconnect' in body, false);
+});
+
 test('version 0 hands out one id for both', async () => {
   const { status, body } = await negotiated('hub=chat');
   assert.equal(status, 200);

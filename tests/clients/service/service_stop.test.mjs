@@ -9,11 +9,7 @@ const rig = await Rig.start();
 after(() => rig.stop());
 
 test('SIGTERM: every client gets Close with allowReconnect, then 1000; the exit code is 0', async () => {
-  const clients = await Promise.all(protocols.map((_, index) => RawClient.viaApp(rig.app, `?user=u${index}`)));
-  for (const [index, client] of clients.entries()) {
-    await client.handshake(protocols[index]);
-    await client.messages.until(() => /hello/.test(client.text), 'hello');
-  }
+  const clients = await Promise.all(protocols.map((protocol, index) => RawClient.connected(rig.app, protocol, `?user=u${index}`)));
   const ended = rig.service.process.stop();
   for (const [index, client] of clients.entries()) {
     assert.equal((await client.end()).code, 1000);

@@ -13,7 +13,7 @@ export class Client {
   changes = new Inbox();
 
   // `query` is what the application puts behind the hub's address; `url` replaces app and hub together.
-  constructor(app, { hub = 'chat', protocol = 'json', user, query = {}, url, reconnect = false, accessToken, answer } = {}) {
+  constructor(app, { hub = 'chat', protocol = 'json', user, query = {}, url, reconnect = false, stateful = false, accessToken, answer } = {}) {
     const parts = new URLSearchParams(user === undefined ? query : { user, ...query }).toString();
     const address = url ?? `${app.url}/${hub}${parts && `?${parts}`}`;
     const builder = new HubConnectionBuilder()
@@ -21,6 +21,7 @@ export class Client {
       .configureLogging(LogLevel.None);
     if (protocol === 'messagepack') builder.withHubProtocol(new MessagePackHubProtocol());
     if (reconnect) builder.withAutomaticReconnect({ nextRetryDelayInMilliseconds: ({ elapsedMilliseconds }) => (elapsedMilliseconds < 40_000 ? 100 : null) });
+    if (stateful) builder.withStatefulReconnect();
     this.connection = builder.build();
     this.connection.on('recv', (kind, text) => this.inbox.push({ kind, text }));
     this.connection.on('hello', (id, userId, claims, queryString) => this.hellos.push({ id, user: userId, claims, query: queryString }));
@@ -37,6 +38,7 @@ export class Client {
 
   async stop() {
     await this.connection.stop();
+    await this.onStopped?.();
   }
 
   get isConnected() {

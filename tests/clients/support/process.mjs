@@ -2,11 +2,12 @@
 
 import { spawn } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import path from 'node:path';
-import { within } from './wait.mjs';
+import { Inbox, patienceMs, within } from './wait.mjs';
 
 export const repository = fileURLToPath(new URL('../../../', import.meta.url));
 export const artifacts = path.join(repository, 'tests', 'artifacts');
@@ -14,7 +15,9 @@ export const artifacts = path.join(repository, 'tests', 'artifacts');
 // The kernel ends a child whose parent has gone, so not even a runner that is killed leaves one behind.
 const dieWithParent = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--'] : [];
 
-const stopMs = 10_000;
+// An app server on .NET takes two seconds of processor time to start, which is more than a minute where thirty others want the processor.
+const startMs = 120_000;
+const stopMs = 30_000;
 const running = new Set();
 let started = 0;
 
@@ -23,6 +26,8 @@ process.on('exit', () => {
 });
 
 export class Process {
+  // Standard output, line by line.
+  lines = new Inbox();
   #child;
   #tail = [];
 
@@ -57,6 +62,15 @@ export class Process {
     if (!this.hasEnded) process.kill(this.pid, name);
   }
 
+  // Hangs it: its connections stay open and nobody answers on them.
+  pause() {
+    this.signal('SIGSTOP');
+  }
+
+  resume() {
+    this.signal('SIGCONT');
+  }
+
   async kill() {
     this.signal('SIGKILL');
     return this.ended;
@@ -74,22 +88,19 @@ export class Process {
   }
 
   // The first line of standard output that matches.
-  line(pattern, ms = 15_000) {
-    const { stdout } = this.#child;
-    let text = '';
-    const found = new Promise((resolve, reject) => {
-      stdout.on('data', (chunk) => {
-        text += chunk;
-        const line = text.split('\n').find((each) => pattern.test(each));
-        if (line) resolve(line.trim());
-      });
-      this.ended.then(({ code, signal }) => reject(new Error(`${this.name} ended (${signal ?? code})\n${this.tail}`)), reject);
-    });
-    return within(ms, found, () => `${this.name} printed no line like ${pattern}\n${this.tail}`);
+  async line(pattern, ms = patienceMs) {
+    const find = () => this.lines.items.find((line) => pattern.test(line));
+    const gone = this.ended.then(({ code, signal }) => { throw new Error(`${this.name} ended (${signal ?? code})`); });
+    try {
+      await Promise.race([this.lines.until(find, `a line like ${pattern}`, ms), gone]);
+    } catch (error) {
+      throw new Error(`${error.message}\n${this.tail}`);
+    }
+    return find().trim();
   }
 
   // Waits until GET `url` answers 200.
-  async healthy(url, ms = 30_000) {
+  async healthy(url, ms = startMs) {
     const deadline = Date.now() + ms;
     while (!this.hasEnded) {
       const response = await fetch(url).catch(() => undefined);
@@ -113,6 +124,7 @@ export class Process {
         if (this.#tail.length > 40) this.#tail.shift();
       });
     }
+    createInterface({ input: this.#child.stdout }).on('line', (line) => this.lines.push(line));
     this.ended.finally(() => file.end()).catch(() => {});
   }
 }

@@ -3,6 +3,8 @@
 import http from 'node:http';
 import { once } from 'node:events';
 import WebSocket from 'ws';
+import { JsonHubProtocol, NullLogger } from '@microsoft/signalr';
+import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
 import { Inbox, within, patienceMs } from './wait.mjs';
 
 export const handshakes = {
@@ -15,6 +17,8 @@ export const closeAllowingReconnect = {
   json: Buffer.from('{"type":7,"allowReconnect":true}\x1e'),
   messagepack: Buffer.from('049307c0c3', 'hex'),
 };
+
+const hubProtocols = { json: new JsonHubProtocol(), messagepack: new MessagePackHubProtocol() };
 
 export const ping = { json: Buffer.from('{"type":6}\x1e'), messagepack: Buffer.from('029106', 'hex') };
 
@@ -43,11 +47,13 @@ export async function upgradeStatus(url, headers = {}) {
 export class RawClient {
   // Every WebSocket message, as bytes.
   messages = new Inbox();
+  // Every hub message behind the handshake response.
+  received = new Inbox();
 
   static async open(url, { token, headers = {} } = {}) {
     const client = new RawClient();
     client.socket = new WebSocket(url.replace(/^http/, 'ws'), { headers: { ...(token && { Authorization: `Bearer ${token}` }), ...headers }, perMessageDeflate: false });
-    client.socket.on('message', (data) => client.messages.push(data));
+    client.socket.on('message', (data) => client.#take(data));
     client.closed = once(client.socket, 'close').then(([code, reason]) => ({ code, reason: reason.toString() }));
     client.closed.catch(() => {});
     await within(patienceMs, once(client.socket, 'open'), () => `${url} did not open`);
@@ -60,14 +66,37 @@ export class RawClient {
     return RawClient.open(url, { token: accessToken, ...options });
   }
 
+  // The same, as far as hello: the app server knows it by `id`.
+  static async connected(app, protocol, query) {
+    const client = await RawClient.viaApp(app, query);
+    await client.handshake(protocol);
+    const hello = () => client.received.items.find((message) => message.target === 'hello');
+    await client.received.until(hello, 'hello');
+    return Object.assign(client, { id: hello().arguments[0] });
+  }
+
   send(data) {
     this.socket.send(data);
   }
 
+  // Sends a hub message in the protocol of the handshake.
+  say(message) {
+    this.send(hubProtocols[this.protocol].writeMessage(message));
+  }
+
   // Sends the handshake and waits for its answer.
   async handshake(protocol) {
+    this.protocol = protocol;
     this.send(handshakes[protocol]);
     await this.messages.until((items) => items.some((item) => item.includes('{}\x1e')), 'the handshake response');
+  }
+
+  #take(data) {
+    if (this.protocol && this.messages.items.length > 0) {
+      const input = this.protocol === 'json' ? data.toString() : new Uint8Array(data).buffer;
+      for (const message of hubProtocols[this.protocol].parseMessages(input, NullLogger.instance)) this.received.push(message);
+    }
+    this.messages.push(data);
   }
 
   // All that came, as text.

@@ -10,6 +10,7 @@ import path from 'node:path';
 import assert from 'node:assert/strict';
 import { Process, freePorts, repository } from './process.mjs';
 import { Client } from './client.mjs';
+import { eventually } from './wait.mjs';
 
 export const parameters = {
   app: process.env.HUBRING_TEST_APP ?? 'reference',
@@ -53,6 +54,16 @@ export class Service {
     return /AccessKey=([^;]+)/.exec(this.connectionString)[1];
   }
 
+  // Who is there: { clients: [{ id, user, server_connection, … }], server_connections: [{ id, server_id, is_routable, … }], … }.
+  listing() {
+    // 503 as long as a shard does not answer within a second.
+    return eventually('the service lists its connections', async () => {
+      const response = await fetch(`${this.admin}/connections`);
+      const text = await response.text();
+      return response.status === 200 && JSON.parse(text);
+    });
+  }
+
   // All samples of the metrics page: [{ name, labels, value }].
   async samples() {
     const text = await (await fetch(`${this.admin}/metrics`)).text();
@@ -71,10 +82,10 @@ export class Service {
 }
 
 export class App {
-  // `service` is not used by selfhost.
-  static async start(service, { kind = parameters.app, connections = parameters.connections, ports, environment = {}, healthy = true } = {}) {
+  // `service` is not used by selfhost. `environment` is for the SDK's app server, `appArgs` for the reference one.
+  static async start(service, { kind = parameters.app, connections = parameters.connections, ports, environment = {}, appArgs = [], healthy = true } = {}) {
     const [port] = ports ?? await freePorts(1);
-    const child = kind === 'reference' ? reference(service, port, connections) : sdk(kind, service, port, connections, environment);
+    const child = kind === 'reference' ? reference(service, port, connections, appArgs) : sdk(kind, service, port, connections, environment);
     const app = Object.assign(new App(), { process: child, ports: [port], url: `http://127.0.0.1:${port}`, kind, service });
     if (healthy) await app.healthy();
     return app;
@@ -96,10 +107,21 @@ export class App {
   async connected() {
     return JSON.parse(await this.call('/connections'));
   }
+
+  // What the app server has printed about a connection: [{ event: 'connected' | 'disconnected' | …, id, user, reason, type }].
+  events(name, id = '') {
+    return this.process.lines.items.filter((line) => line.includes(`"event":"${name}"`) && line.includes(id)).map((line) => JSON.parse(line));
+  }
+
+  // The first of them, as soon as it is there.
+  async event(name, id, ms) {
+    await this.process.lines.until(() => this.events(name, id).length > 0, `the app server to say ${name} ${id}`, ms);
+    return this.events(name, id)[0];
+  }
 }
 
-function reference(service, port, connections) {
-  return new Process('app-server', binary(), ['app-server', '--connection-string', service.connectionString, '--listen', `127.0.0.1:${port}`, '--server-connections', `${connections}`, '--hub2']);
+function reference(service, port, connections, args) {
+  return new Process('app-server', binary(), ['app-server', '--connection-string', service.connectionString, '--listen', `127.0.0.1:${port}`, '--server-connections', `${connections}`, '--hub2', '--actions', '--events', ...args]);
 }
 
 function sdk(kind, service, port, connections, environment) {
@@ -157,5 +179,14 @@ export class Rig {
     const crossed = await this.service.metric('hubring_relays_crossed_shard_total');
     assert.ok(relayed > 0, `hubring_relayed_messages_total is ${relayed} after a test that relayed messages`);
     assert.equal(crossed, 0, 'hubring_relays_crossed_shard_total');
+  }
+
+  // Neither side broke the protocol, in the eyes of the other.
+  async assertNothingWrong() {
+    for (const counter of ['protocol_errors', 'service_messages_malformed', 'service_messages_skipped']) {
+      assert.equal(await this.service.metric(`hubring_${counter}_total`), 0, `hubring_${counter}_total`);
+    }
+    const complaints = this.app.process.lines.items.filter((line) => /^(error|critical) Microsoft\.Azure\.SignalR/.test(line));
+    assert.deepEqual(complaints, []);
   }
 }

@@ -1,6 +1,6 @@
 // Waiting for conditions, never for time: a deadline only turns a hang into a failure that says what was missing.
 
-export const patienceMs = 15_000;
+export const patienceMs = 30_000;
 
 // The value of `promise`, or a failure with the text of `describe()` after `ms`.
 export async function within(ms, promise, describe) {
