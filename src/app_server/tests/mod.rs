@@ -47,7 +47,7 @@ async fn with_client() -> (Service, Running, Link) {
     (service, running, link)
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The service that a test plays.
 struct Service {
