@@ -185,6 +185,17 @@ pub const RECEIVE_BUFFERS_LENT: u16 = 256;
 pub const RECEIVE_BUFFERS_MAX: usize = 8192;
 /// Payloads up to this size are copied beside the frame header in front of them: a slice of their own would cost the kernel more.
 pub const JOINT_COPY_BYTES_MAX: usize = 256;
+/// Outboxes that a shard keeps for later use; others are given back.
+pub const SPARE_OUTBOXES_MAX: usize = 4096;
+/// Segments for which a spare outbox keeps room, and bytes of its joint buffer: it gives back what goes beyond.
+pub const OUTBOX_SEGMENTS_KEPT: usize = 512;
+/// See [`OUTBOX_SEGMENTS_KEPT`].
+pub const OUTBOX_JOINT_BYTES_KEPT: usize = 16 * 1024;
+/// Slices that one `sendmsg` takes (`IOV_MAX`). What goes beyond is sent when they have gone.
+pub const SEND_SLICES_MAX: usize = 1024;
+/// Lists of slices that a shard keeps for later sends: 4 MiB, if all of them have once been as long as they may. Only as many are in use
+/// as gathered sends are in flight at one time.
+pub const SPARE_SLICE_LISTS_MAX: usize = 256;
 /// Time between looks at deadlines.
 pub const TICK: Duration = Duration::from_millis(500);
 /// Time that connections get to close when the service stops.

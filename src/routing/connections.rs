@@ -243,7 +243,7 @@ impl Router {
             } else if accepted {
                 effects.extend(held.frames.into_iter().map(|frame| Effect::FanOut {
                     frame,
-                    clients: vec![client.socket],
+                    clients: smallvec![client.socket],
                 }));
             }
             return;
@@ -527,7 +527,7 @@ pub(super) fn say_farewell(
     if let Some(stateful) = &client.stateful {
         effects.extend(stateful.waiting().map(|frame| Effect::FanOut {
             frame,
-            clients: vec![client.socket],
+            clients: smallvec![client.socket],
         }));
     }
     let (kind, farewell) = match client.phase {

@@ -8,10 +8,11 @@ use smallvec::{SmallVec, smallvec};
 
 use super::client::Phase;
 use super::connections::kind_of;
+use super::hub::Hub;
 use super::resuming::Delivery;
 use super::service_messages::{Decoded, Source, slices};
 use super::stateful::Content;
-use super::{ClientKey, CloseCause, Effect, ForwardTo, Mail, Router, SocketKey};
+use super::{ClientKey, CloseCause, Effect, ForwardTo, Mail, Recipients, Router};
 use crate::chunk::Chunk;
 use crate::frame::websocket;
 use crate::id::{ConnectionId, ShardId};
@@ -71,15 +72,9 @@ impl Router {
         effects: &mut Vec<Effect>,
     ) {
         let excluded = self.excluded(excluded);
-        let targets: Vec<ClientKey> = match self.hubs.get(&source.hub) {
-            Some(hub) => hub
-                .clients()
-                .iter()
-                .copied()
-                .filter(|client| !excluded.contains(*client))
-                .collect(),
-            None => Vec::new(),
-        };
+        let clients = self.hubs.get(&source.hub).map_or(&[][..], Hub::clients);
+        let mut targets = Targets::with_capacity(clients.len());
+        targets.extend(excluded.remaining(clients));
         self.deliver(source, &targets, payloads, effects);
         forward_to_hub(source, effects);
     }
@@ -149,13 +144,9 @@ impl Router {
         if let Some(hub) = self.hubs.get(&source.hub) {
             let users = distinct(&send.excluded_users);
             excluded.extend(users.iter().flat_map(|user| hub.user(user)).copied());
-            targets.extend(
-                hub.groups
-                    .members(&send.group)
-                    .iter()
-                    .copied()
-                    .filter(|client| !excluded.contains(*client)),
-            );
+            let members = hub.groups.members(&send.group);
+            targets.reserve(members.len());
+            targets.extend(excluded.remaining(members));
         }
         self.deliver(source, &targets, &send.payloads, effects);
         forward_to_hub(source, effects);
@@ -363,6 +354,12 @@ struct Excluded {
 }
 
 impl Excluded {
+    /// Those that are not to be skipped.
+    fn remaining(&self, clients: &[ClientKey]) -> impl Iterator<Item = ClientKey> {
+        let clients = clients.iter().copied();
+        clients.filter(|client| !self.contains(*client))
+    }
+
     fn contains(&self, client: ClientKey) -> bool {
         match self.keys.as_slice() {
             [] => false,
@@ -389,10 +386,10 @@ fn part_for(message: &[Chunk], connection_ids: &Texts<'_>, payloads: &Encodings<
         tracing_id: None,
     };
     for (protocol, range) in payloads.iter() {
-        let payload: Vec<u8> = slices(message, range)
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let mut payload = Vec::with_capacity(range.len());
+        for slice in slices(message, range) {
+            payload.extend_from_slice(&slice);
+        }
         part.payloads.push(protocol, payload);
     }
     let mut framed = Vec::new();
@@ -432,7 +429,7 @@ struct Encoding {
     frame: Option<Chunk>,
     /// Read once, if somebody needs it.
     content: Option<Content>,
-    clients: Vec<SocketKey>,
+    clients: Recipients,
 }
 
 impl Encoding {
@@ -442,7 +439,7 @@ impl Encoding {
             payload,
             frame: None,
             content: None,
-            clients: Vec::with_capacity(clients_max),
+            clients: Recipients::with_capacity(clients_max),
         }
     }
 

@@ -138,8 +138,17 @@ pub struct ServerRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HubId(pub u32);
 
-/// A payload as the slices in which it was received. Rarely more than two.
-pub type Payload = SmallVec<[Chunk; 2]>;
+/// A payload as the slices in which it was received. One of a few KB rarely lies in more than three: cut by the end of a frame, and by that of
+/// a receive. So many need no memory of their own.
+pub type Payload = SmallVec<[Chunk; 4]>;
+
+/// The clients that one frame goes to, often those of one user or of a small group.
+pub type Recipients = SmallVec<[SocketKey; 8]>;
+
+const _: () = assert!(
+    size_of::<Effect>() <= size_of::<(ShardId, Mail)>(),
+    "what an effect holds in place makes none larger than a mail to a shard"
+);
 
 /// What a router wants done.
 #[derive(Debug)]
@@ -174,7 +183,7 @@ pub enum Effect {
         /// The whole frame, header included.
         frame: Chunk,
         /// The clients.
-        clients: Vec<SocketKey>,
+        clients: Recipients,
     },
     /// Pass the service message that is being handled on to other shards.
     Forward {

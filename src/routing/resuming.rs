@@ -295,7 +295,7 @@ impl Router {
         match delivery {
             Delivery::Now => effects.push(Effect::FanOut {
                 frame,
-                clients: vec![client.socket],
+                clients: smallvec![client.socket],
             }),
             Delivery::Later => {}
             Delivery::Never => {
@@ -412,7 +412,7 @@ fn send_frames(
 ) {
     effects.extend(frames.into_iter().map(|frame| Effect::FanOut {
         frame,
-        clients: vec![client],
+        clients: smallvec![client],
     }));
 }
 

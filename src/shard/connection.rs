@@ -3,7 +3,6 @@
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::admission::gate::SocketHold;
 use super::directory::ServerPlace;
@@ -16,7 +15,7 @@ use crate::limits::{
     ASSEMBLE_IN_PLACE_BYTES_MAX, CLIENT_MESSAGE_BYTES_MAX, FRAMES_PER_MESSAGE_MAX,
     SERVER_WEBSOCKET_MESSAGE_BYTES_MAX, SERVICE_MESSAGE_BYTES_MAX,
 };
-use crate::routing::{ClientKey, ServerKey, SocketKey};
+use crate::routing::{ClientKey, Payload, ServerKey, SocketKey};
 
 /// One upgraded connection.
 #[derive(Debug)]
@@ -55,7 +54,8 @@ pub(super) struct ServerEnd {
     pub(super) key: ServerKey,
     pub(super) connection_id: Box<str>,
     pub(super) place: ServerPlace,
-    pub(super) reading: Box<Reading>,
+    /// `None` only while it is at work.
+    pub(super) reading: Option<Box<Reading>>,
     /// Clients that are not read because too much waits for this server connection.
     pub(super) paused_clients: Vec<SocketKey>,
 }
@@ -64,7 +64,7 @@ pub(super) struct ServerEnd {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) records: VarintRecords,
-    pieces: SmallVec<[Chunk; 4]>,
+    pieces: Payload,
     /// What was copied instead. At most one of the two holds anything.
     long: Vec<u8>,
 }
@@ -135,7 +135,7 @@ impl Reading {
     pub(super) fn new() -> Self {
         Self {
             records: VarintRecords::new(SERVICE_MESSAGE_BYTES_MAX as u32),
-            pieces: SmallVec::new(),
+            pieces: Payload::new(),
             long: Vec::new(),
         }
     }
@@ -161,7 +161,7 @@ impl Reading {
     }
 
     /// The message whose last piece has been added.
-    pub(super) fn take_message(&mut self) -> SmallVec<[Chunk; 4]> {
+    pub(super) fn take_message(&mut self) -> Payload {
         if !self.long.is_empty() {
             self.pieces
                 .push(Chunk::from(std::mem::take(&mut self.long)));

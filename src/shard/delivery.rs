@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::connection::{Role, Stage};
 use super::directory::{HubEntry, ServerEntry};
@@ -18,7 +19,7 @@ use crate::frame::websocket::CloseCode;
 use crate::id::{ConnectionId, ShardId};
 use crate::limits::{
     CLIENT_OUTBOX_BYTES_MAX, SERVER_OUTBOX_BYTES_HIGH, SERVER_OUTBOX_BYTES_LOW,
-    SERVER_OUTBOX_BYTES_MAX,
+    SERVER_OUTBOX_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
 use crate::protocol::service::ping::{HubStatus, ServersTag, ServicePing};
 use crate::protocol::service::{CONNECTION_DATA_TRAILER, Message, Ping, connection_data_header};
@@ -257,7 +258,7 @@ impl Shard {
 
     pub(super) fn keep_outbox(&mut self, mut outbox: Box<Outbox>) {
         outbox.clear();
-        if self.spare_outboxes.len() < super::SPARE_OUTBOXES_MAX {
+        if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX {
             self.spare_outboxes.push(outbox);
         }
     }
@@ -269,8 +270,8 @@ impl Shard {
             if let Some(outbox) = &mut connection.queued {
                 copied += outbox.detach();
             }
-            if let Some(end) = connection.server_end() {
-                copied += end.reading.detach();
+            if let Some(reading) = connection.server_end().and_then(|end| end.reading.as_mut()) {
+                copied += reading.detach();
             }
         }
         self.counters.copied_bytes_detached.add(copied as u64);
@@ -412,10 +413,8 @@ impl Shard {
                 continue;
             }
             let message = copy.get_or_insert_with(|| {
-                let bytes: Vec<u8> = message
-                    .iter()
-                    .flat_map(|chunk| chunk.iter().copied())
-                    .collect();
+                let slices: SmallVec<[&[u8]; 4]> = message.iter().map(|chunk| &**chunk).collect();
+                let bytes = slices.concat();
                 self.counters.copied_bytes_mail.add(bytes.len() as u64);
                 bytes.into()
             });

@@ -27,7 +27,7 @@ mod delivery;
 pub mod directory;
 pub mod environment;
 pub mod mailbox;
-mod outbox;
+pub mod outbox;
 pub mod pending;
 pub mod place;
 mod rebalance;
@@ -162,8 +162,6 @@ pub struct ClientDescription {
 
 /// Clients that a [`Description`] names at the most.
 const DESCRIBED_CLIENTS_MAX: usize = 200;
-/// Outboxes that are kept for later use.
-const SPARE_OUTBOXES_MAX: usize = 4096;
 
 /// One shard's state. Lives on the shard's thread.
 pub struct Shard {
@@ -378,7 +376,7 @@ impl Shard {
                 key,
                 connection_id,
                 place,
-                reading: Box::new(Reading::new()),
+                reading: Some(Box::new(Reading::new())),
                 paused_clients: Vec::new(),
             };
             connection.role = Role::Server(Box::new(end));

@@ -7,14 +7,10 @@ use std::ops::Range;
 
 use crate::chunk::Chunk;
 use crate::frame::websocket::{self, MessageKind};
-use crate::limits::JOINT_COPY_BYTES_MAX;
+use crate::limits::{JOINT_COPY_BYTES_MAX, OUTBOX_JOINT_BYTES_KEPT, OUTBOX_SEGMENTS_KEPT};
 
 /// Most bytes of a WebSocket frame header without a mask.
 const FRAME_HEADER_BYTES_MAX: usize = 10;
-/// Joint buffers that have grown beyond this are not kept.
-const JOINT_BYTES_KEPT: usize = 16 * 1024;
-/// Room for so many segments is kept.
-const SEGMENTS_KEPT: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -180,8 +176,8 @@ impl Outbox {
     /// Forgets everything and keeps the memory for the next use.
     pub fn clear(&mut self) {
         self.segments.clear();
-        self.segments.shrink_to(SEGMENTS_KEPT);
-        if self.joint.capacity() > JOINT_BYTES_KEPT {
+        self.segments.shrink_to(OUTBOX_SEGMENTS_KEPT);
+        if self.joint.capacity() > OUTBOX_JOINT_BYTES_KEPT {
             self.joint = Vec::new();
         }
         self.joint.clear();
@@ -339,7 +335,7 @@ mod tests {
     #[test]
     fn a_cleared_outbox_is_as_new() {
         let mut outbox = Outbox::default();
-        for joint_bytes in [10, JOINT_BYTES_KEPT + 1] {
+        for joint_bytes in [10, OUTBOX_JOINT_BYTES_KEPT + 1] {
             outbox.open_message();
             outbox.push_bytes(&vec![0; joint_bytes]);
             outbox.push_chunk(large(1));
@@ -348,7 +344,7 @@ mod tests {
             outbox.clear();
             assert!(outbox.is_empty());
             assert_eq!((outbox.bytes(), outbox.take_copied()), (0, 0));
-            assert!(outbox.joint.capacity() <= JOINT_BYTES_KEPT);
+            assert!(outbox.joint.capacity() <= OUTBOX_JOINT_BYTES_KEPT);
             outbox.push_bytes(b"next");
             assert_eq!(all(&outbox), b"next");
         }

@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use smallvec::SmallVec;
-
 use super::connection::{Reading, Receiving, Role, Stage};
 use super::ring::ReceiveEnd;
 use super::{Chunk, Connection, Shard, websocket};
@@ -109,14 +107,18 @@ impl Shard {
         if let Role::Server(end) = &mut connection.role {
             let key = end.key;
             // Out of the connection while it is at work: the router may close that meanwhile.
-            let mut reading = std::mem::replace(&mut end.reading, Box::new(Reading::new()));
+            let Some(mut reading) = end.reading.take() else {
+                debug_assert!(false, "a server connection is read once at a time");
+                self.events = events;
+                return self.lose(socket, now);
+            };
             self.read_server(socket, key, &mut reading, &block, &mut events, now);
             if let Some(end) = self
                 .connections
                 .get_mut(socket)
                 .and_then(Connection::server_end)
             {
-                end.reading = reading;
+                end.reading = Some(reading);
             }
         } else {
             let client = connection.client_key();
@@ -213,7 +215,7 @@ impl Shard {
             let copied = reading.add(payload.slice(piece.range), piece.record_bytes);
             self.counters.copied_bytes_assembled.add(copied as u64);
             if piece.ends_record {
-                let message: SmallVec<[Chunk; 4]> = reading.take_message();
+                let message = reading.take_message();
                 self.router
                     .on_server_message(server, &message, now, &mut self.effects);
                 self.apply_effects(&message, Some(socket), now);

@@ -1,11 +1,11 @@
 //! The data ring: the one door to io_uring of the data plane.
 //!
-//! It owns what the kernel may touch at any time: the buffers lent for receiving and the outboxes being sent. Callers hand an outbox
+//! It owns what the kernel may touch at any time: the buffers lent for receiving, the outboxes being sent and the lists of their slices. Callers hand an outbox
 //! over and get it back with its completion; they see received bytes only after the kernel is done with them. Nothing
 //! outside this folder holds a pointer that the kernel uses.
 //!
 //! Invariants:
-//! * An outbox in flight is owned by `sends` until its completion has come.
+//! * An outbox in flight, and the list of its slices, is owned by `sends` until its completion has come.
 //! * A lent block is owned by `buffers` until the completion that names it.
 //! * When a ring is dropped, nothing is in flight any more that uses its memory.
 //! * A descriptor given to [`Ring::receive`] or [`Ring::send`] stays open until its last completion: the caller's duty, which
@@ -26,7 +26,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use slab::Slab;
 
 use self::buffers::BufferRing;
-use self::sending::Sending;
+use self::sending::{Sending, SpareLists};
 use self::wake::Wake;
 use crate::chunk::Block;
 use crate::routing::SocketKey;
@@ -43,6 +43,7 @@ pub struct Ring {
     uring: IoUring,
     buffers: BufferRing,
     sends: Slab<Sending>,
+    spare_lists: SpareLists,
 }
 
 /// What the kernel reports.
@@ -112,6 +113,7 @@ impl Ring {
             uring,
             buffers,
             sends: Slab::new(),
+            spare_lists: SpareLists::default(),
         })
     }
 
@@ -137,7 +139,9 @@ impl Ring {
         let vacant = self.sends.vacant_entry();
         let tag = Tag::Send(vacant.key() as u32);
         let sending = vacant.insert(Sending::new(fd, socket, outbox));
-        let entry = sending.entry().user_data(tag.to_bits());
+        let entry = sending
+            .entry(&mut self.spare_lists)
+            .user_data(tag.to_bits());
         self.push(&entry);
     }
 
@@ -169,16 +173,21 @@ impl Ring {
         {
             let queue = self.uring.completion();
             for entry in queue {
-                if let Some(completion) =
-                    complete(&mut self.buffers, &mut self.sends, &entry, &mut resend)
-                {
-                    completions.push(completion);
-                }
+                let completion = complete(
+                    &mut self.buffers,
+                    &mut self.sends,
+                    &mut self.spare_lists,
+                    &entry,
+                    &mut resend,
+                );
+                completions.extend(completion);
             }
         }
         for index in resend {
             if let Some(sending) = self.sends.get_mut(index) {
-                let entry = sending.entry().user_data(Tag::Send(index as u32).to_bits());
+                let entry = sending
+                    .entry(&mut self.spare_lists)
+                    .user_data(Tag::Send(index as u32).to_bits());
                 self.push(&entry);
             }
         }
@@ -247,6 +256,7 @@ impl std::fmt::Debug for Ring {
 fn complete(
     buffers: &mut BufferRing,
     sends: &mut Slab<Sending>,
+    spare_lists: &mut SpareLists,
     entry: &cqueue::Entry,
     resend: &mut Vec<usize>,
 ) -> Option<Completion> {
@@ -268,7 +278,7 @@ fn complete(
                     Ok(())
                 }
             };
-            let (socket, outbox) = sends.remove(index).into_parts();
+            let (socket, outbox) = sends.remove(index).into_parts(spare_lists);
             Some(Completion::Sent {
                 socket,
                 outbox,
