@@ -15,11 +15,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
-    /// How much the counter `hubring_{name}_total` has grown since `before`.
-    pub(crate) fn growth(&self, before: &Self, name: &str) -> f64 {
+    /// How much the counter `hubring_{name}_total` has grown since `before`. One that is not there has not stood still: somebody has given
+    /// it another name.
+    pub(crate) fn growth(&self, before: &Self, name: &str) -> Result<f64, LoadError> {
         let name = format!("hubring_{name}_total");
-        let value = |metrics: &Self| metrics.0.get(&name).copied().unwrap_or_default();
-        value(self) - value(before)
+        let value = |metrics: &Self| metrics.0.get(&name).copied();
+        let values = value(self).zip(value(before));
+        let (now, before) = values.ok_or(LoadError::NoCounter(name))?;
+        Ok(now - before)
     }
 
     /// Reads the text format of Prometheus and `OpenMetrics` as far as counters and gauges need it.
@@ -81,7 +84,8 @@ mod tests {
         let after = Metrics::parse(
             "# TYPE hubring_sends counter\nhubring_sends_total{shard=\"0\"} 5\nhubring_sends_total{shard=\"1\"} 7\n# EOF\n",
         );
-        assert!((after.growth(&before, "sends") - 11.0).abs() < f64::EPSILON);
-        assert!(after.growth(&before, "unknown").abs() < f64::EPSILON);
+        let sends = after.growth(&before, "sends").unwrap();
+        assert!((sends - 11.0).abs() < f64::EPSILON);
+        assert!(after.growth(&before, "unknown").is_err());
     }
 }
