@@ -161,8 +161,11 @@ impl<'a> Body<'a> {
     }
 
     fn value(&mut self, field: &'static str) -> Result<Value, HubMessageError> {
+        // rmpv takes the byte that the format never uses for nil.
+        let mut value = self.0;
+        self.skip(field)?;
         let expected = "value";
-        rmpv::decode::read_value_with_max_depth(&mut self.0, VALUE_DEPTH_MAX)
+        rmpv::decode::read_value_with_max_depth(&mut value, VALUE_DEPTH_MAX)
             .map_err(|_| HubMessageError::Field { field, expected })
     }
 

@@ -252,6 +252,13 @@ fn faults_are_named_as_in_dot_net() {
 }
 
 #[test]
+fn the_byte_that_is_never_used_is_refused_wherever_it_stands() {
+    for hex in ["950180c0a15491c1", "950180c0a1549191c1", "950380a13003c1"] {
+        assert!(decode(&bytes(hex)).is_err(), "{hex}");
+    }
+}
+
+#[test]
 fn announced_lengths_reserve_nothing() {
     for hex in [
         "9201dfffffffff",
