@@ -36,7 +36,7 @@ impl Inspector {
         }
     }
 
-    pub(crate) fn postboxes(&self) -> &[ShardPostbox] {
+    pub(crate) fn postboxes(&self) -> &Postboxes<Delivery, Wake> {
         &self.postboxes
     }
 

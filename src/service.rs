@@ -80,7 +80,9 @@ impl Service {
 
         let directory = Arc::new(Directory::new(shard_count));
         let (control, handed_over) = mpsc::channel(HANDED_OVER_DEPTH);
+        let instance_id: Arc<str> = instance_id()?.into();
         let gate = Arc::new(Gate {
+            instance_id: Arc::clone(&instance_id),
             keys: config.token_keys(),
             pending: Arc::new(PendingConnections::default()),
             sockets: Arc::new(Sockets::new(sockets_max(config.connections_max))),
@@ -88,19 +90,11 @@ impl Service {
             stateful_reconnect: config.stateful_reconnect,
             control,
         });
-        let control = Control {
-            directory: Arc::clone(&directory),
-            gate: Arc::clone(&gate),
-        };
-        let mut control_tasks = vec![tokio::spawn(control::serve(handed_over, control))];
-
-        let instance_id: Arc<str> = instance_id()?.into();
         let (failed, failures) = mpsc::unbounded_channel();
         let (inspector, shards) =
             start_shards(listeners, |shard, postboxes, counters| Environment {
                 shard,
                 core: cores.get(shard.index() % cores.len().max(1)).copied(),
-                instance_id: Arc::clone(&instance_id),
                 postboxes,
                 directory: Arc::clone(&directory),
                 counters,
@@ -108,6 +102,12 @@ impl Service {
                 park_on_drop: config.park_on_drop,
                 failed: failed.clone(),
             })?;
+        let control = Control {
+            directory: Arc::clone(&directory),
+            gate: Arc::clone(&gate),
+            postboxes: Arc::clone(inspector.postboxes()),
+        };
+        let mut control_tasks = vec![tokio::spawn(control::serve(handed_over, control))];
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
@@ -157,7 +157,7 @@ impl Service {
 
     /// Closes all connections in good order and ends all shards.
     pub async fn drain(mut self) -> Result<(), ShardError> {
-        for postbox in self.inspector.postboxes() {
+        for postbox in self.inspector.postboxes().iter() {
             let mut delivery = Delivery::Drain;
             while let Err(back) = postbox.post(delivery) {
                 delivery = back;

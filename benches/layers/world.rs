@@ -234,6 +234,7 @@ pub(crate) fn new_client(shard: usize, index: usize, server: ServerKey) -> NewCl
             "?hub=chat",
         ),
         handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
+        transport: hubring::protocol::negotiate::Transport::WebSockets,
         is_stateful: false,
         expiry: None,
     }

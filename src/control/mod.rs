@@ -23,8 +23,11 @@ use tokio::sync::mpsc;
 
 use self::rewound::Rewound;
 use crate::limits::REQUEST_HEAD_TIMEOUT;
+use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
 use crate::shard::directory::Directory;
+use crate::shard::mailbox::Postboxes;
+use crate::shard::ring::wake::Wake;
 
 /// Time that a request may take altogether.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +39,8 @@ pub struct Control {
     pub directory: Arc<Directory>,
     /// Keys and expected connections.
     pub gate: Arc<Gate>,
+    /// The ways to the shards.
+    pub postboxes: Postboxes<Delivery, Wake>,
 }
 
 /// Serves connections as shards hand them over, until there are no shards any more.

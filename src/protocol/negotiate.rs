@@ -173,6 +173,38 @@ impl ClientUrl<'_> {
     }
 }
 
+/// How messages travel between a client and the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// One WebSocket.
+    WebSockets,
+    /// Events in a response that does not end, and requests in the other direction. Text only.
+    ServerSentEvents,
+    /// Responses that wait until there is something to say, and requests in the other direction.
+    LongPolling,
+}
+
+impl Transport {
+    /// As clients call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSockets => "WebSockets",
+            Self::ServerSentEvents => "ServerSentEvents",
+            Self::LongPolling => "LongPolling",
+        }
+    }
+}
+
+impl From<Transport> for Transports {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::WebSockets => Self::WEB_SOCKETS,
+            Transport::ServerSentEvents => Self::SERVER_SENT_EVENTS,
+            Transport::LongPolling => Self::LONG_POLLING,
+        }
+    }
+}
+
 /// A set of transports. The bits are those of ASP.NET Core's `HttpTransportType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transports(u8);

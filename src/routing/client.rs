@@ -13,6 +13,7 @@ use super::{Expiry, HubId, ServerKey, SocketKey};
 use crate::chunk::Chunk;
 use crate::id::ConnectionId;
 use crate::protocol::hub::HubProtocol;
+use crate::protocol::negotiate::Transport;
 
 /// What admission found out about a client.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct NewClient {
     pub open_body: Vec<u8>,
     /// How long it may take for its hub handshake.
     pub handshake_timeout: Duration,
+    /// How it is connected.
+    pub transport: Transport,
     /// Whether it has been promised that it may survive the loss of its socket.
     pub is_stateful: bool,
     /// When it has to be closed, if its app wants that.

@@ -80,6 +80,7 @@ impl Pair {
             required_server_id: None,
             open_body: encode_open_connection_body(&[], &[], ""),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
+            transport: crate::protocol::negotiate::Transport::WebSockets,
             is_stateful: true,
             expiry: None,
         };

@@ -136,6 +136,7 @@ mod tests {
             required_server_id: None,
             open_body: Vec::new(),
             handshake_timeout: Duration::ZERO,
+            transport: crate::protocol::negotiate::Transport::WebSockets,
             is_stateful: false,
             expiry: None,
         };

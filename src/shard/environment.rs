@@ -21,8 +21,6 @@ pub struct Environment {
     pub shard: ShardId,
     /// The core that its thread is pinned to, if any.
     pub core: Option<usize>,
-    /// The public name of this process.
-    pub instance_id: Arc<str>,
     /// The way to all shards, itself included.
     pub postboxes: Postboxes<Delivery, Wake>,
     /// The hubs.

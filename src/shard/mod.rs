@@ -26,8 +26,10 @@ mod connection;
 mod delivery;
 pub mod directory;
 pub mod environment;
+mod http_clients;
 pub mod mailbox;
 pub mod outbox;
+pub mod outlet;
 pub mod pending;
 pub mod place;
 mod rebalance;
@@ -50,6 +52,7 @@ use self::connection::{Connection, Connections, Reading, Role, ServerEnd};
 use self::delivery::Outgoing;
 use self::directory::{Directory, ServerPlace};
 pub use self::environment::{Environment, ShardError};
+pub use self::http_clients::{AdmittedHttpClient, HttpData};
 use self::mailbox::{Mailbox, Postbox, Postboxes, Signal};
 use self::outbox::Outbox;
 use self::place::ClientPlace;
@@ -74,6 +77,12 @@ pub enum Delivery {
     Client(Box<AdmittedClient>),
     /// A socket that wants to take the place of a client's old one.
     Resume(Box<Resumption>),
+    /// A client that the control plane has admitted, and serves.
+    HttpClient(Box<AdmittedHttpClient>),
+    /// What such a client has sent.
+    HttpData(HttpData),
+    /// Such a client has gone.
+    HttpClosed(SocketKey),
     /// A server connection that another shard has admitted.
     Server(Box<AdmittedServer>),
     /// Somebody wants to know what is on this shard. Also shows that the shard is alive.
@@ -205,7 +214,7 @@ impl Shard {
         let mut router = Router::new(
             environment.shard,
             shard_count,
-            &environment.instance_id,
+            &environment.gate.instance_id,
             Arc::clone(&environment.counters),
         );
         router.park_on_drop(environment.park_on_drop);
@@ -327,6 +336,9 @@ impl Shard {
                     self.take_mail(mail, now);
                 }
                 Delivery::Client(client) => self.adopt_client(*client, now),
+                Delivery::HttpClient(client) => self.adopt_http_client(*client, now),
+                Delivery::HttpData(data) => self.on_http_data(data, now),
+                Delivery::HttpClosed(client) => self.on_http_closed(client, now),
                 Delivery::Server(server) => self.adopt_server(*server, now),
                 Delivery::Resume(resumption) => self.resume_client(*resumption, now),
                 Delivery::Describe(reply) => {

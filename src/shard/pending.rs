@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::directory::Reservation;
 use crate::id::{ConnectionId, ConnectionToken, HubName, ShardId};
 use crate::limits::{PENDING_CONNECTION_LIFETIME, PENDING_CONNECTIONS_MAX};
+use crate::protocol::negotiate::Transport;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -26,8 +27,12 @@ struct Table {
 
 #[derive(Debug)]
 enum Entry {
-    Waiting { expected: Expected, hub: HubName },
-    InUse(Option<Lodging>),
+    Waiting {
+        expected: Expected,
+        hub: HubName,
+    },
+    /// Only a WebSocket lodges: no other transport has a socket to lose.
+    InUse(Transport, Option<Lodging>),
 }
 
 /// Where a connection lives that may go on on another socket.
@@ -64,6 +69,9 @@ pub enum TakeError {
     /// Its connection is there already.
     #[error("The connection with that ID is in use")]
     InUse,
+    /// Its connection is there already, over another transport.
+    #[error("Cannot change transports mid-connection")]
+    OtherTransport(Transport),
     /// Its connection is there already, but may have lost its socket.
     #[error("The connection with that ID may be resumed")]
     Lives(Lodging),
@@ -97,25 +105,29 @@ impl PendingConnections {
         self: &Arc<Self>,
         token: ConnectionToken,
         hub: &HubName,
+        transport: Transport,
         now: Instant,
     ) -> Result<(Expected, TokenHold), TakeError> {
         let mut table = self.table();
         table.expire(now);
         let entry = table.entries.get_mut(&token).ok_or(TakeError::Unknown)?;
         match entry {
-            Entry::InUse(None) => Err(TakeError::InUse),
-            Entry::InUse(Some(lodging)) => Err(TakeError::Lives(*lodging)),
+            Entry::InUse(other, _) if *other != transport => Err(TakeError::OtherTransport(*other)),
+            Entry::InUse(_, None) => Err(TakeError::InUse),
+            Entry::InUse(_, Some(lodging)) => Err(TakeError::Lives(*lodging)),
             Entry::Waiting { hub: other, .. } if other != hub => Err(TakeError::Unknown),
-            Entry::Waiting { .. } => match std::mem::replace(entry, Entry::InUse(None)) {
-                Entry::Waiting { expected, .. } => Ok((
-                    expected,
-                    TokenHold {
-                        pending: Arc::clone(self),
-                        token,
-                    },
-                )),
-                Entry::InUse(_) => Err(TakeError::InUse),
-            },
+            Entry::Waiting { .. } => {
+                match std::mem::replace(entry, Entry::InUse(transport, None)) {
+                    Entry::Waiting { expected, .. } => Ok((
+                        expected,
+                        TokenHold {
+                            pending: Arc::clone(self),
+                            token,
+                        },
+                    )),
+                    Entry::InUse(..) => Err(TakeError::InUse),
+                }
+            }
         }
     }
 
@@ -149,9 +161,8 @@ impl TokenHold {
     /// Lets another socket take the place of the connection's own.
     pub fn lodge(&self, lodging: Lodging) {
         let mut table = self.pending.table();
-        table
-            .entries
-            .insert(self.token, Entry::InUse(Some(lodging)));
+        let entry = Entry::InUse(Transport::WebSockets, Some(lodging));
+        table.entries.insert(self.token, entry);
     }
 }
 
@@ -166,6 +177,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const WS: Transport = Transport::WebSockets;
 
     fn hub(name: &str) -> HubName {
         HubName::parse(name).unwrap()
@@ -192,24 +205,24 @@ mod tests {
             )
             .unwrap();
         assert_eq!(
-            pending.take(token, &hub("other"), now).unwrap_err(),
+            pending.take(token, &hub("other"), WS, now).unwrap_err(),
             TakeError::Unknown
         );
-        let (expected, hold) = pending.take(token, &hub("chat"), now).unwrap();
+        let (expected, hold) = pending.take(token, &hub("chat"), WS, now).unwrap();
         assert_eq!(expected.id, id);
         assert_eq!(
-            pending.take(token, &hub("chat"), now).unwrap_err(),
+            pending.take(token, &hub("chat"), WS, now).unwrap_err(),
             TakeError::InUse
         );
         let later = now + PENDING_CONNECTION_LIFETIME;
         assert_eq!(
-            pending.take(token, &hub("chat"), later).unwrap_err(),
+            pending.take(token, &hub("chat"), WS, later).unwrap_err(),
             TakeError::InUse,
             "in use for as long as it lives"
         );
         drop(hold);
         assert_eq!(
-            pending.take(token, &hub("chat"), later).unwrap_err(),
+            pending.take(token, &hub("chat"), WS, later).unwrap_err(),
             TakeError::Unknown
         );
     }
@@ -226,7 +239,7 @@ mod tests {
         pending.expect(token, expected, hub("chat"), now).unwrap();
         let late = now + PENDING_CONNECTION_LIFETIME + Duration::from_millis(1);
         assert_eq!(
-            pending.take(token, &hub("chat"), late).unwrap_err(),
+            pending.take(token, &hub("chat"), WS, late).unwrap_err(),
             TakeError::Unknown
         );
         assert!(pending.table().entries.is_empty() && pending.table().expiries.is_empty());

@@ -370,6 +370,7 @@ impl World {
             required_server_id: profile.required_server_id.map(Into::into),
             open_body: encode_open_connection_body(&[], &[], "?hub=chat"),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
+            transport: crate::protocol::negotiate::Transport::WebSockets,
             is_stateful: true,
             expiry: self.expiry,
         };

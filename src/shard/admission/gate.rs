@@ -10,6 +10,8 @@ use crate::shard::pending::PendingConnections;
 /// Who may come in, and where those go who belong elsewhere. The same for all shards.
 #[derive(Debug)]
 pub struct Gate {
+    /// The public name of this service process.
+    pub instance_id: Arc<str>,
     /// The keys that tokens are checked with.
     pub keys: AccessKeys,
     /// Connections that have been negotiated.

@@ -4,6 +4,7 @@
 //! control plane, with the bytes read so far. A connection that cannot be served is refused with an HTTP status: an app server that
 //! was accepted and then dropped would come back at once, one that is refused backs off.
 
+pub(crate) mod arrival;
 mod client;
 pub mod gate;
 pub(crate) mod identity;
@@ -42,7 +43,6 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub(super) struct Admission {
     shard_id: ShardId,
     shard: Rc<RefCell<Shard>>,
-    instance_id: Arc<str>,
     directory: Arc<Directory>,
     counters: Arc<Counters>,
     gate: Arc<Gate>,
@@ -65,7 +65,6 @@ impl Admission {
         Self {
             shard_id: environment.shard,
             shard,
-            instance_id: Arc::clone(&environment.instance_id),
             directory: Arc::clone(&environment.directory),
             counters: Arc::clone(&environment.counters),
             gate: Arc::clone(&environment.gate),

@@ -2,6 +2,7 @@
 
 use crate::frame::upgrade::UpgradeError;
 use crate::shard::directory::DirectoryFull;
+use crate::shard::pending::TakeError;
 
 /// A request that is refused.
 #[derive(Debug)]
@@ -50,6 +51,17 @@ impl From<UpgradeError> for Refusal {
             headers: error.headers(),
             ..Self::new(error.status(), error.to_string())
         }
+    }
+}
+
+impl From<TakeError> for Refusal {
+    fn from(error: TakeError) -> Self {
+        let status = match error {
+            TakeError::Unknown => 404,
+            TakeError::OtherTransport(_) => 400,
+            TakeError::InUse | TakeError::Lives(_) => 409,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

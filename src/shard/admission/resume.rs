@@ -2,7 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use super::client::{user_of, watch_for_stalling};
+use super::arrival::user_of;
+use super::client::watch_for_stalling;
 use super::gate::SocketHold;
 use super::refusal::Refusal;
 use super::{Admission, Asked, duplicate};

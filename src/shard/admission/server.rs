@@ -48,7 +48,11 @@ pub(super) async fn admit_server(
     };
     let directory = &admission.directory;
     let wanted_on = query::first(head.query(), "target").and_then(|target| {
-        shard_of_target(&target, &admission.instance_id, directory.shard_count())
+        shard_of_target(
+            &target,
+            &admission.gate.instance_id,
+            directory.shard_count(),
+        )
     });
     let place = directory.place_server(&entry, &new.server_id, wanted_on, admission.shard_id)?;
     if let Some(fd) = upgrade(asked.stream, &key).await? {
