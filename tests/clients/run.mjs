@@ -2,6 +2,7 @@
 //
 //   node run.mjs                 everything
 //   node run.mjs --app selfhost  the hub suite against plain ASP.NET Core SignalR: checks the tests themselves
+//   node run.mjs --transport sse only the runs with clients on this transport
 //   node run.mjs hub/streams     only the files whose path contains this
 //
 // The last line is `passed=N failed=N skipped=N`. Needs HUBRING_BIN or a built target/, and HUBRING_SDK_APP for the SDK app server.
@@ -15,18 +16,27 @@ import { artifacts } from './support/process.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 
+// Where a run names none, clients are on WebSockets and of Microsoft's newest release.
 const runs = [
   { folders: ['hub', 'service', 'page'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 4, transport: 'longpolling' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, signalr: 8 },
   { folders: ['hub', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
-];
-const calibration = [{ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0 }];
+  { folders: ['hub'], app: 'sdk', connections: 5, shards: 4, transport: 'sse' },
+  { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
+].map(complete);
+const calibration = ['websockets', 'sse', 'longpolling'].map((transport) => complete({ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport }));
 
 // What does not depend on the app server need not run again with another one.
 const withoutApp = /(tokens|negotiate|demo_page)\.test/;
+
+// What sends WebSocket frames by hand says nothing about another transport.
+const onWebSockets = /handshake\.test/;
 
 // Files that mostly wait, for time-outs and for processes: they begin first, so that the others run beside them.
 const long = /(rolling_restarts|silence|reactions_to_the_service|stateful_reconnect_window|migration_deadline)\.test/;
@@ -38,28 +48,34 @@ const testMs = 240_000;
 const detailsMax = 24;
 const lineMax = 400;
 
+function complete(run) {
+  return { transport: 'websockets', signalr: 10, ...run };
+}
+
 function parse(args) {
-  const options = { app: undefined, words: [] };
+  const options = { app: undefined, transport: undefined, words: [] };
   for (let index = 0; index < args.length; index += 1) {
     if (args[index] === '--app') options.app = args[(index += 1)];
+    else if (args[index] === '--transport') options.transport = args[(index += 1)];
     else options.words.push(args[index]);
   }
   return options;
 }
 
-function filesOf({ folders, app }, words) {
+function filesOf({ folders, app, transport }, words) {
   return folders
     .flatMap((folder) => readdirSync(path.join(here, folder)).map((name) => path.join(folder, name)))
     .filter((file) => file.endsWith('.test.mjs'))
     .filter((file) => !(app === 'sdk' && withoutApp.test(file)))
+    .filter((file) => !(transport !== 'websockets' && onWebSockets.test(file)))
     .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
     .sort((one, other) => long.test(other) - long.test(one));
 }
 
 async function runOnce(run, files) {
-  const name = `${run.app}-${run.connections}-${run.shards}`;
+  const name = `${run.app}-${run.connections}-${run.shards}-${run.transport}-${run.signalr}`;
   const report = path.join(artifacts, `${name}.tap`);
-  console.log(`\n== ${run.app}, ${run.connections} server connection(s), ${run.shards} shard(s): ${files.length} file(s)`);
+  console.log(`\n== ${run.app}, ${run.connections} server connection(s), ${run.shards} shard(s), ${run.transport}, client ${run.signalr}: ${files.length} file(s)`);
   const started = Date.now();
   const child = spawn(process.execPath, [
     '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${testMs}`,
@@ -68,7 +84,14 @@ async function runOnce(run, files) {
   ], {
     cwd: here,
     stdio: 'inherit',
-    env: { ...process.env, HUBRING_TEST_APP: run.app, HUBRING_TEST_CONNECTIONS: `${run.connections}`, HUBRING_TEST_SHARDS: `${run.shards}` },
+    env: {
+      ...process.env,
+      HUBRING_TEST_APP: run.app,
+      HUBRING_TEST_CONNECTIONS: `${run.connections}`,
+      HUBRING_TEST_SHARDS: `${run.shards}`,
+      HUBRING_TEST_TRANSPORT: run.transport,
+      HUBRING_TEST_SIGNALR: `${run.signalr}`,
+    },
   });
   await once(child, 'exit');
   console.log(`== took ${Math.round((Date.now() - started) / 1000)} s`);
@@ -91,13 +114,16 @@ function failuresOf(text) {
     .map(([, , name, details]) => [name, ...details.split('\n').map((line) => `   ${line.slice(0, lineMax)}`).slice(0, detailsMax)].join('\n'));
 }
 
-const { app, words } = parse(process.argv.slice(2));
+const { app, transport, words } = parse(process.argv.slice(2));
 rmSync(artifacts, { recursive: true, force: true });
 mkdirSync(artifacts, { recursive: true });
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
-for (const run of [...runs, ...calibration].filter((each) => (app ? each.app === app : each.app !== 'selfhost'))) {
+const chosen = [...runs, ...calibration]
+  .filter((run) => (app ? run.app === app : run.app !== 'selfhost'))
+  .filter((run) => !transport || run.transport === transport);
+for (const run of chosen) {
   const files = filesOf(run, words);
   if (files.length === 0) continue;
   if (run.app !== 'reference' && !process.env.HUBRING_SDK_APP) {

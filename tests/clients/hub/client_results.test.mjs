@@ -23,7 +23,7 @@ for (const protocol of protocols) {
 
   test(`${protocol}: answers go to the question they belong to`, async () => {
     const asker = await rig.client({ protocol });
-    const asked = await rig.clients(6, (index) => ({ protocol: protocols[index % 2], answer: answer(`client ${index}`) }));
+    const asked = await rig.clients(6, (index) => ({ protocol: protocols[index % protocols.length], answer: answer(`client ${index}`) }));
     const answers = await Promise.all(asked.map((client) => asker.invoke('Ask', client.id)));
     assert.deepEqual(answers, asked.map((_, index) => `client ${index} to q`));
   });

@@ -91,7 +91,7 @@ for (const protocol of protocols) {
 test('200 clients get their handshake response before the greeting that the hub sends on connect', async () => {
   await Promise.all(Array.from({ length: 200 }, async (_, index) => {
     const client = await RawClient.viaApp(rig.app, `?user=u${index}`);
-    client.send(handshakes[protocols[index % 2]]);
+    client.send(handshakes[protocols[index % protocols.length]]);
     await client.messages.until(() => /hello/.test(client.text), 'hello');
     assert.match(client.text, /^\{\}\x1e/);
     client.close();

@@ -2,7 +2,7 @@
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { Rig, hasService, protocols } from '../support/rig.mjs';
+import { Rig, hasService, protocols, unlessBinary } from '../support/rig.mjs';
 import { fence } from '../support/client.mjs';
 
 const rig = await Rig.start();
@@ -93,7 +93,7 @@ for (const protocol of protocols) {
   });
 }
 
-test('both protocols share one hub', async () => {
+test('both protocols share one hub', { skip: unlessBinary }, async () => {
   const json = await rig.client({ protocol: 'json' });
   const messagepack = await rig.client({ protocol: 'messagepack' });
   await json.invoke('Broadcast', 'from json');

@@ -149,7 +149,7 @@ for (const protocol of protocols) {
 test('a client cut off without a word is reported to the app server', async () => {
   const client = await rig.client();
   const { id } = client;
-  client.connection.connection.transport._webSocket.terminate();
+  client.cut();
   await eventually('it is gone at the app server', async () => !(await rig.app.connected()).includes(id));
 });
 

@@ -1,8 +1,23 @@
-// Microsoft's JavaScript client, with what it received kept in an inbox.
+// Microsoft's JavaScript client, of either release, with what it received kept in an inbox.
 
-import { HubConnectionBuilder, HubConnectionState, HttpTransportType, LogLevel } from '@microsoft/signalr';
-import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
+import assert from 'node:assert/strict';
+import * as signalr10 from '@microsoft/signalr';
+import * as messagepack10 from '@microsoft/signalr-protocol-msgpack';
+import * as signalr8 from 'signalr8';
+import * as messagepack8 from 'signalr8-msgpack';
 import { Inbox, within, patienceMs } from './wait.mjs';
+
+const { HubConnectionState, HttpTransportType, LogLevel } = signalr10;
+
+const releases = { 8: { ...signalr8, ...messagepack8 }, 10: { ...signalr10, ...messagepack10 } };
+
+// The names of the environment for what the library calls otherwise.
+const transportTypes = {
+  any: undefined,
+  websockets: HttpTransportType.WebSockets,
+  sse: HttpTransportType.ServerSentEvents,
+  longpolling: HttpTransportType.LongPolling,
+};
 
 export class Client {
   // Every recv(kind, text), in order of arrival.
@@ -12,12 +27,15 @@ export class Client {
   // Every change of the connection: 'reconnecting', 'reconnected', 'closed', with the error if there was one.
   changes = new Inbox();
 
-  // `query` is what the application puts behind the hub's address; `url` replaces app and hub together.
-  constructor(app, { hub = 'chat', protocol = 'json', user, query = {}, url, reconnect = false, stateful = false, accessToken, answer } = {}) {
+  // `query` is what the application puts behind the hub's address; `url` replaces app and hub together. The transport
+  // 'any' is what applications have: the client tries what it is offered. `http` holds more options of its HTTP connection.
+  constructor(app, { hub = 'chat', protocol = 'json', transport = 'websockets', signalr = 10, user, query = {}, url, reconnect = false, stateful = false, accessToken, answer, http = {} } = {}) {
+    const { HubConnectionBuilder, MessagePackHubProtocol } = releases[signalr];
+    assert.ok(transport in transportTypes, `no such transport: ${transport}`);
     const parts = new URLSearchParams(user === undefined ? query : { user, ...query }).toString();
     const address = url ?? `${app.url}/${hub}${parts && `?${parts}`}`;
     const builder = new HubConnectionBuilder()
-      .withUrl(address, { transport: HttpTransportType.WebSockets, ...(accessToken && { accessTokenFactory: () => accessToken }) })
+      .withUrl(address, { transport: transportTypes[transport], ...(accessToken && { accessTokenFactory: () => accessToken }), ...http })
       .configureLogging(LogLevel.None);
     if (protocol === 'messagepack') builder.withHubProtocol(new MessagePackHubProtocol());
     if (reconnect) builder.withAutomaticReconnect({ nextRetryDelayInMilliseconds: ({ elapsedMilliseconds }) => (elapsedMilliseconds < 40_000 ? 100 : null) });
@@ -39,6 +57,17 @@ export class Client {
   async stop() {
     await this.connection.stop();
     await this.onStopped?.();
+  }
+
+  // Leaves without a word, as the network or a closed page does it.
+  cut() {
+    const { transport } = this.connection.connection;
+    if (transport._webSocket) transport._webSocket.terminate();
+    else if (transport._eventSource) transport._eventSource.close();
+    else {
+      transport._running = false;
+      transport._pollAbort.abort();
+    }
   }
 
   get isConnected() {

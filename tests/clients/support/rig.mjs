@@ -3,6 +3,8 @@
 //   HUBRING_TEST_APP          reference (hubring app-server), sdk (HUBRING_SDK_APP), selfhost (HUBRING_SDK_APP alone)
 //   HUBRING_TEST_CONNECTIONS  server connections of a hub
 //   HUBRING_TEST_SHARDS       shards of the service
+//   HUBRING_TEST_TRANSPORT    of the clients: websockets, sse, longpolling
+//   HUBRING_TEST_SIGNALR      release of Microsoft's client: 10, 8
 //   HUBRING_BIN               the binary under test
 
 import { existsSync } from 'node:fs';
@@ -16,14 +18,18 @@ export const parameters = {
   app: process.env.HUBRING_TEST_APP ?? 'reference',
   connections: Number(process.env.HUBRING_TEST_CONNECTIONS ?? 5),
   shards: Number(process.env.HUBRING_TEST_SHARDS ?? 2),
+  transport: process.env.HUBRING_TEST_TRANSPORT ?? 'websockets',
+  signalr: Number(process.env.HUBRING_TEST_SIGNALR ?? 10),
 };
 
-export const protocols = ['json', 'messagepack'];
+// Server-Sent Events are text, so that what is for every protocol is for JSON alone there.
+export const protocols = parameters.transport === 'sse' ? ['json'] : ['json', 'messagepack'];
 export const hasService = parameters.app !== 'selfhost';
 export const isSdk = parameters.app !== 'reference';
 
 // Reasons to skip a test, for node:test's `skip` option.
 export const unlessService = hasService ? false : 'needs the service';
+export const unlessBinary = protocols.includes('messagepack') ? false : 'needs a transport that carries MessagePack';
 export const unlessSdk = isSdk ? false : 'a method of the SDK app server only';
 
 export function binary() {
@@ -144,7 +150,8 @@ export class Rig {
 
   // A connected client that has got its hello.
   async client(options = {}) {
-    const client = new Client(options.app ?? this.app, options);
+    const { app = this.app, ...rest } = options;
+    const client = new Client(app, { transport: parameters.transport, signalr: parameters.signalr, ...rest });
     this.#clients.add(client);
     await client.start();
     return client;
