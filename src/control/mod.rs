@@ -4,11 +4,11 @@
 //! one request and is closed: what follows on it could be an upgrade, which belongs to a shard.
 
 pub mod admin;
+mod connection;
 mod negotiate;
 mod rewound;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -16,21 +16,12 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::mpsc;
 
-use self::rewound::Rewound;
-use crate::limits::REQUEST_HEAD_TIMEOUT;
-use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
 use crate::shard::directory::Directory;
 use crate::shard::mailbox::Postboxes;
 use crate::shard::ring::wake::Wake;
-
-/// Time that a request may take altogether.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What requests need.
 #[derive(Debug, Clone)]
@@ -50,31 +41,11 @@ pub async fn serve(mut handed_over: mpsc::Receiver<HandedOver>, control: Control
         let router = router.clone();
         tokio::spawn(async move {
             let peer = connection.peer;
-            if let Err(error) = serve_connection(connection, router).await {
+            if let Err(error) = connection::serve(connection, router).await {
                 tracing::debug!(%peer, %error, "a request could not be served");
             }
         });
     }
-}
-
-async fn serve_connection(
-    connection: HandedOver,
-    router: Router,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let _hold = connection.hold;
-    connection.stream.set_nonblocking(true)?;
-    let stream = tokio::net::TcpStream::from_std(connection.stream)?;
-    let io = TokioIo::new(Rewound::new(connection.received, stream));
-    let mut http = http1::Builder::new();
-    http.keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_HEAD_TIMEOUT);
-    tokio::time::timeout(
-        REQUEST_TIMEOUT,
-        http.serve_connection(io, TowerToHyperService::new(router)),
-    )
-    .await??;
-    Ok(())
 }
 
 fn router(control: Control) -> Router {
