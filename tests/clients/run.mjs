@@ -13,17 +13,20 @@ import { mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { artifacts } from './support/process.mjs';
+import { proxyKinds, unlessProxy } from './support/proxy.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 
-// Where a run names none, clients are on WebSockets and of Microsoft's newest release.
+// Where a run names none, clients are on WebSockets and of Microsoft's newest release, and nothing is in front of the service.
 const runs = [
-  { folders: ['hub', 'service', 'page'], app: 'reference', connections: 5, shards: 2 },
+  { folders: ['hub', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4, transport: 'longpolling' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, signalr: 8 },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'nginx' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'haproxy' },
   { folders: ['hub', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
@@ -49,7 +52,7 @@ const detailsMax = 24;
 const lineMax = 400;
 
 function complete(run) {
-  return { transport: 'websockets', signalr: 10, ...run };
+  return { transport: 'websockets', signalr: 10, proxy: 'none', ...run };
 }
 
 function parse(args) {
@@ -73,9 +76,9 @@ function filesOf({ folders, app, transport }, words) {
 }
 
 async function runOnce(run, files) {
-  const name = `${run.app}-${run.connections}-${run.shards}-${run.transport}-${run.signalr}`;
+  const name = `${run.app}-${run.connections}-${run.shards}-${run.transport}-${run.signalr}-${run.proxy}`;
   const report = path.join(artifacts, `${name}.tap`);
-  console.log(`\n== ${run.app}, ${run.connections} server connection(s), ${run.shards} shard(s), ${run.transport}, client ${run.signalr}: ${files.length} file(s)`);
+  console.log(`\n== ${run.app}, ${run.connections} server connection(s), ${run.shards} shard(s), ${run.transport}, client ${run.signalr}, proxy ${run.proxy}: ${files.length} file(s)`);
   const started = Date.now();
   const child = spawn(process.execPath, [
     '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${testMs}`,
@@ -91,6 +94,7 @@ async function runOnce(run, files) {
       HUBRING_TEST_SHARDS: `${run.shards}`,
       HUBRING_TEST_TRANSPORT: run.transport,
       HUBRING_TEST_SIGNALR: `${run.signalr}`,
+      HUBRING_TEST_PROXY: run.proxy,
     },
   });
   await once(child, 'exit');
@@ -114,6 +118,9 @@ function failuresOf(text) {
     .map(([, , name, details]) => [name, ...details.split('\n').map((line) => `   ${line.slice(0, lineMax)}`).slice(0, detailsMax)].join('\n'));
 }
 
+// First of all, so that nothing is run in vain where a proxy must be there and is not.
+const missing = Object.fromEntries(proxyKinds.map((kind) => [kind, unlessProxy(kind)]));
+
 const { app, transport, words } = parse(process.argv.slice(2));
 rmSync(artifacts, { recursive: true, force: true });
 mkdirSync(artifacts, { recursive: true });
@@ -128,6 +135,10 @@ for (const run of chosen) {
   if (files.length === 0) continue;
   if (run.app !== 'reference' && !process.env.HUBRING_SDK_APP) {
     console.log(`\n== SKIPPED: ${files.length} file(s) with the SDK app server, because HUBRING_SDK_APP is not set (see tests/README.md)`);
+    continue;
+  }
+  if (missing[run.proxy]) {
+    console.log(`\n== SKIPPED: ${files.length} file(s) behind ${run.proxy}: ${missing[run.proxy]}`);
     continue;
   }
   const counts = await runOnce(run, files);

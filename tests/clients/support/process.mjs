@@ -13,7 +13,8 @@ export const repository = fileURLToPath(new URL('../../../', import.meta.url));
 export const artifacts = path.join(repository, 'tests', 'artifacts');
 
 // The kernel ends a child whose parent has gone, so not even a runner that is killed leaves one behind.
-const dieWithParent = existsSync('/usr/bin/setpriv') ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--'] : [];
+const setpriv = '/usr/bin/setpriv';
+const dieWithParent = (signal) => (existsSync(setpriv) ? [setpriv, '--pdeathsig', signal.replace('SIG', ''), '--'] : []);
 
 // An app server on .NET takes two seconds of processor time to start, which is more than a minute where thirty others want the processor.
 const startMs = 120_000;
@@ -22,7 +23,7 @@ const running = new Set();
 let started = 0;
 
 process.on('exit', () => {
-  for (const child of running) child.signal('SIGKILL');
+  for (const child of running) child.signal(child.lastSignal);
 });
 
 export class Process {
@@ -31,10 +32,12 @@ export class Process {
   #child;
   #tail = [];
 
-  // `name` goes into the log's file name; `environment` is added to ours.
-  constructor(name, command, args, environment = {}) {
-    const [program, ...rest] = [...dieWithParent, command, ...args];
+  // `name` goes into the log's file name; `environment` is added to ours. `lastSignal` is what it gets when its runner has gone: one
+  // with children of its own has to have the time to end them.
+  constructor(name, command, args, environment = {}, { lastSignal = 'SIGKILL' } = {}) {
+    const [program, ...rest] = [...dieWithParent(lastSignal), command, ...args];
     this.name = name;
+    this.lastSignal = lastSignal;
     this.#child = spawn(program, rest, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.ended = once(this.#child, 'exit').then(([code, signal]) => {
       running.delete(this);

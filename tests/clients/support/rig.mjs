@@ -5,6 +5,7 @@
 //   HUBRING_TEST_SHARDS       shards of the service
 //   HUBRING_TEST_TRANSPORT    of the clients: websockets, sse, longpolling
 //   HUBRING_TEST_SIGNALR      release of Microsoft's client: 10, 8
+//   HUBRING_TEST_PROXY        between service, clients and app servers: none, nginx, haproxy
 //   HUBRING_BIN               the binary under test
 
 import { existsSync } from 'node:fs';
@@ -12,6 +13,7 @@ import path from 'node:path';
 import assert from 'node:assert/strict';
 import { Process, freePorts, repository } from './process.mjs';
 import { Client } from './client.mjs';
+import { Proxy } from './proxy.mjs';
 import { eventually } from './wait.mjs';
 
 export const parameters = {
@@ -20,6 +22,7 @@ export const parameters = {
   shards: Number(process.env.HUBRING_TEST_SHARDS ?? 2),
   transport: process.env.HUBRING_TEST_TRANSPORT ?? 'websockets',
   signalr: Number(process.env.HUBRING_TEST_SIGNALR ?? 10),
+  proxy: process.env.HUBRING_TEST_PROXY ?? 'none',
 };
 
 // Server-Sent Events are text, so that what is for every protocol is for JSON alone there.
@@ -41,19 +44,28 @@ export function binary() {
 }
 
 export class Service {
-  static async start({ shards = parameters.shards, ports, args = [] } = {}) {
+  static async start({ shards = parameters.shards, proxy: kind = parameters.proxy, ports, args = [] } = {}) {
     const [port, adminPort] = ports ?? await freePorts(2);
     const child = new Process('service', binary(), ['serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`, '--shards', `${shards}`, ...args]);
     const service = new Service();
     const line = child.line(/^\s*Endpoint=/);
     await Promise.all([child.healthy(`http://127.0.0.1:${adminPort}/healthz`), line]);
-    return Object.assign(service, {
+    Object.assign(service, {
       process: child,
       ports: [port, adminPort],
       url: `http://127.0.0.1:${port}`,
       admin: `http://127.0.0.1:${adminPort}`,
       connectionString: await line,
     });
+    if (kind !== 'none') await service.#standBehind(kind);
+    return service;
+  }
+
+  // What is public of it is the proxy from now on, to clients and app servers.
+  async #standBehind(kind) {
+    this.proxy = await Proxy.start(kind, this.url);
+    this.url = this.proxy.url;
+    this.connectionString = this.proxy.connectionString(this.connectionString);
   }
 
   get accessKey() {
@@ -177,6 +189,7 @@ export class Rig {
     await this.stopClients();
     for (const app of [...this.#extra, this.app]) await app?.process.stop();
     await this.service?.process.stop();
+    await this.service?.proxy?.stop();
   }
 
   // The rule of the data plane: what one client and its app server say to each other stays on one shard.
