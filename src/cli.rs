@@ -94,6 +94,9 @@ pub(crate) struct ServeArgs {
     /// Permit the key that everybody knows on an address that can be reached from outside
     #[arg(long, env = "HUBRING_ALLOW_WELL_KNOWN_KEY_IN_PUBLIC", value_parser = FalseyValueParser::new())]
     pub(crate) allow_well_known_key_in_public: bool,
+    /// Send every WebSocket message on this loopback address back, without asking for a token: for test suites of RFC 6455
+    #[arg(long, env = "HUBRING_WEBSOCKET_ECHO", value_name = "ADDR", hide = true)]
+    pub(crate) websocket_echo: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +259,7 @@ impl From<ServeArgs> for ServiceConfig {
             trust_forwarded_for: args.trust_forwarded_for,
             stateful_reconnect: !args.no_stateful_reconnect,
             park_on_drop: (args.park_on_drop > 0).then(|| Duration::from_secs(args.park_on_drop)),
+            websocket_echo: args.websocket_echo,
         }
     }
 }

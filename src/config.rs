@@ -41,6 +41,9 @@ pub struct ServiceConfig {
     /// How long clients are kept whose server connection is lost, for another one to take them. By default they are closed at once and
     /// come back by themselves.
     pub park_on_drop: Option<Duration>,
+    /// Where every WebSocket message is sent back, to whoever asks: for test suites of RFC 6455, which know nothing of tokens. On loopback
+    /// or nowhere.
+    pub websocket_echo: Option<SocketAddr>,
 }
 
 impl Default for ServiceConfig {
@@ -58,6 +61,7 @@ impl Default for ServiceConfig {
             trust_forwarded_for: false,
             stateful_reconnect: true,
             park_on_drop: None,
+            websocket_echo: None,
         }
     }
 }
@@ -73,6 +77,9 @@ impl ServiceConfig {
             return Err(ConfigError::WellKnownKeyInPublic {
                 listen: self.listen,
             });
+        }
+        if let Some(address) = self.websocket_echo.filter(|address| is_public(*address)) {
+            return Err(ConfigError::EchoInPublic { address });
         }
         if let Some(host) = self.audience_hosts.iter().find(|host| !is_host(host)) {
             return Err(ConfigError::InvalidAudienceHost { host: host.clone() });
@@ -175,6 +182,12 @@ pub enum ConfigError {
     WellKnownKeyInPublic {
         /// The address in question.
         listen: SocketAddr,
+    },
+    /// Everybody could make the service work for nothing.
+    #[error("{address} can be reached from outside, and the WebSocket echo asks nobody for a key")]
+    EchoInPublic {
+        /// The address in question.
+        address: SocketAddr,
     },
     /// A host with a scheme, a port or a path, or none at all.
     #[error("{host:?} is not the name of a host")]
@@ -320,6 +333,28 @@ mod tests {
                 .validate(),
                 Ok(())
             );
+        }
+    }
+
+    #[test]
+    fn the_echo_stays_at_home() {
+        let echoing_on = |address: &str| ServiceConfig {
+            websocket_echo: address.parse().ok(),
+            ..ServiceConfig::default()
+        };
+        for address in ["127.0.0.1:0", "[::1]:9001"] {
+            assert_eq!(echoing_on(address).validate(), Ok(()), "{address}");
+        }
+        for address in ["0.0.0.0:0", "[::]:9001", "192.0.2.7:1"] {
+            let config = ServiceConfig {
+                access_keys: own_key(),
+                allow_well_known_key_in_public: true,
+                ..echoing_on(address)
+            };
+            let refused = ConfigError::EchoInPublic {
+                address: address.parse().unwrap(),
+            };
+            assert_eq!(config.validate(), Err(refused), "{address}");
         }
     }
 

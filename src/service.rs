@@ -22,7 +22,7 @@ use crate::shard::mailbox::{Postboxes, mailbox};
 use crate::shard::pending::PendingConnections;
 use crate::shard::ring::probe::{ProbeError, probe};
 use crate::shard::ring::wake::Wake;
-use crate::shard::{self, Delivery, Environment, ShardError};
+use crate::shard::{self, Delivery, Environment, Listeners, ShardError};
 
 const BACKLOG: i32 = 4096;
 /// Connections that wait for the control plane.
@@ -54,6 +54,7 @@ pub enum StartError {
 pub struct Service {
     config: ServiceConfig,
     admin: Option<SocketAddr>,
+    echo: Option<SocketAddr>,
     inspector: Inspector,
     shards: Vec<JoinHandle<()>>,
     control_tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -77,6 +78,14 @@ impl Service {
 
         // Before there are shards, which would go on without a service.
         let admin_listener = listen_for_admin(config.admin).await?;
+        let echo_listener = match config.websocket_echo {
+            Some(address) => once_free(address, || listen(address, 1)).await?.pop(),
+            None => None,
+        };
+        let echo = echo_listener
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
 
         let directory = Arc::new(Directory::new(shard_count));
         let (control, handed_over) = mpsc::channel(HANDED_OVER_DEPTH);
@@ -92,15 +101,18 @@ impl Service {
         });
         let (failed, failures) = mpsc::unbounded_channel();
         let (inspector, shards) =
-            start_shards(listeners, |shard, postboxes, counters| Environment {
-                shard,
-                core: cores.get(shard.index() % cores.len().max(1)).copied(),
-                postboxes,
-                directory: Arc::clone(&directory),
-                counters,
-                gate: Arc::clone(&gate),
-                park_on_drop: config.park_on_drop,
-                failed: failed.clone(),
+            start_shards(listeners, echo_listener, |shard, postboxes, counters| {
+                Environment {
+                    shard,
+                    core: cores.get(shard.index() % cores.len().max(1)).copied(),
+                    instance_id: Arc::clone(&instance_id),
+                    postboxes,
+                    directory: Arc::clone(&directory),
+                    counters,
+                    gate: Arc::clone(&gate),
+                    park_on_drop: config.park_on_drop,
+                    failed: failed.clone(),
+                }
             })?;
         let control = Control {
             directory: Arc::clone(&directory),
@@ -117,9 +129,13 @@ impl Service {
             None => None,
         };
         tracing::info!(listen = %config.listen, ?admin, shards = shard_count, ?cores, %instance_id, "the service is up");
+        if let Some(address) = echo {
+            tracing::info!(%address, "WebSocket messages are sent back");
+        }
         Ok(Self {
             config,
             admin,
+            echo,
             inspector,
             shards,
             control_tasks,
@@ -135,6 +151,11 @@ impl Service {
     /// Where operators look.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where WebSocket messages are sent back.
+    pub fn echo_address(&self) -> Option<SocketAddr> {
+        self.echo
     }
 
     /// What an app server has to be configured with.
@@ -182,9 +203,10 @@ impl Service {
     }
 }
 
-/// Starts a shard for each listener.
+/// Starts a shard for each listener. The first of them gets the one for echoes too.
 fn start_shards(
     listeners: Vec<TcpListener>,
+    mut echo: Option<TcpListener>,
     environment: impl Fn(ShardId, Postboxes<Delivery, Wake>, Arc<Counters>) -> Environment,
 ) -> io::Result<(Inspector, Vec<JoinHandle<()>>)> {
     let mut mailboxes = Vec::new();
@@ -209,7 +231,11 @@ fn start_shards(
             Arc::clone(&postboxes),
             Arc::clone(counters),
         );
-        shards.push(shard::start(environment, listener, mailbox, wake)?);
+        let listeners = Listeners {
+            service: listener,
+            echo: echo.take(),
+        };
+        shards.push(shard::start(environment, listeners, mailbox, wake)?);
     }
     Ok((Inspector::new(postboxes, counters), shards))
 }

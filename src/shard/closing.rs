@@ -31,7 +31,7 @@ impl Shard {
             Role::Server(end) => self
                 .router
                 .on_server_closed(end.key, now, &mut self.effects),
-            Role::Leaving => return,
+            Role::Echo(_) | Role::Leaving => return,
         }
         self.apply_effects(&[], None, now);
         self.free_place(role, reason);

@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::admission::gate::SocketHold;
 use super::directory::ServerPlace;
+use super::echo::Echo;
 use super::outbox::Outbox;
 use super::place::ClientPlace;
 use crate::chunk::Chunk;
@@ -44,6 +45,8 @@ pub(super) enum Role {
         place: Box<ClientPlace>,
     },
     Server(Box<ServerEnd>),
+    /// A test suite, of which the router knows nothing.
+    Echo(Box<Echo>),
     /// The router has been told, or has said itself, that this connection ends.
     Leaving,
 }
@@ -119,14 +122,14 @@ impl Connection {
     pub(super) fn client_key(&self) -> Option<ClientKey> {
         match &self.role {
             Role::Client { key, .. } => Some(*key),
-            Role::Server(_) | Role::Leaving => None,
+            Role::Server(_) | Role::Echo(_) | Role::Leaving => None,
         }
     }
 
     pub(super) fn server_end(&mut self) -> Option<&mut ServerEnd> {
         match &mut self.role {
             Role::Server(end) => Some(end),
-            Role::Client { .. } | Role::Leaving => None,
+            Role::Client { .. } | Role::Echo(_) | Role::Leaving => None,
         }
     }
 }

@@ -344,7 +344,12 @@ impl Shard {
         self.free_place(role, "too far behind");
     }
 
-    fn push_to_client(&mut self, client: SocketKey, now: Instant, push: impl FnOnce(&mut Outbox)) {
+    pub(super) fn push_to_client(
+        &mut self,
+        client: SocketKey,
+        now: Instant,
+        push: impl FnOnce(&mut Outbox),
+    ) {
         let Some(Backlog { behind, pending }) = self.with_outbox(client, push) else {
             return;
         };
@@ -473,7 +478,9 @@ impl Shard {
         let place = match connection.map(|connection| &mut connection.role) {
             Some(Role::Client { place, .. }) => Some(place),
             // One that has lost its socket has a place all the same.
-            Some(Role::Server(_) | Role::Leaving) | None => self.away.get_mut(&client),
+            Some(Role::Server(_) | Role::Echo(_) | Role::Leaving) | None => {
+                self.away.get_mut(&client)
+            }
         };
         if let Some(place) = place {
             place.server = place.hub.reserve(server);

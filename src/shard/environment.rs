@@ -1,6 +1,7 @@
 //! What a shard is given by the service, and how it says that it cannot go on.
 
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ pub struct Environment {
     pub park_on_drop: Option<Duration>,
     /// Where it says that it could not go on.
     pub failed: mpsc::UnboundedSender<ShardError>,
+}
+
+/// Where a shard accepts connections.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Those of clients and app servers.
+    pub service: TcpListener,
+    /// Those of test suites of RFC 6455, on one shard at most: see [`crate::config::ServiceConfig::websocket_echo`].
+    pub echo: Option<TcpListener>,
 }
 
 /// Why a shard could not go on.

@@ -25,6 +25,7 @@ mod closing;
 mod connection;
 mod delivery;
 pub mod directory;
+mod echo;
 pub mod environment;
 mod http_clients;
 pub mod mailbox;
@@ -51,8 +52,7 @@ use self::admission::gate::SocketHold;
 use self::connection::{Connection, Connections, Reading, Role, ServerEnd};
 use self::delivery::Outgoing;
 use self::directory::{Directory, ServerPlace};
-pub use self::environment::{Environment, ShardError};
-pub use self::http_clients::{AdmittedHttpClient, HttpData};
+pub use self::environment::{Environment, Listeners, ShardError};
 use self::mailbox::{Mailbox, Postbox, Postboxes, Signal};
 use self::outbox::Outbox;
 use self::place::ClientPlace;
@@ -435,6 +435,7 @@ impl Shard {
             self.drain_deadline = Some(now + DRAIN_TIMEOUT);
             self.router.on_drain(now, &mut self.effects);
             self.apply_effects(&[], None, now);
+            self.drain_echoes(now);
         }
     }
 

@@ -104,25 +104,29 @@ impl Shard {
         };
         let mut events = std::mem::take(&mut self.events);
         let fault = decode(connection, &mut block, bytes, &mut events);
-        if let Role::Server(end) = &mut connection.role {
-            let key = end.key;
-            // Out of the connection while it is at work: the router may close that meanwhile.
-            let Some(mut reading) = end.reading.take() else {
-                debug_assert!(false, "a server connection is read once at a time");
-                self.events = events;
-                return self.lose(socket, now);
-            };
-            self.read_server(socket, key, &mut reading, &block, &mut events, now);
-            if let Some(end) = self
-                .connections
-                .get_mut(socket)
-                .and_then(Connection::server_end)
-            {
-                end.reading = Some(reading);
+        match &mut connection.role {
+            Role::Server(end) => {
+                let key = end.key;
+                // Out of the connection while it is at work: the router may close that meanwhile.
+                let Some(mut reading) = end.reading.take() else {
+                    debug_assert!(false, "a server connection is read once at a time");
+                    self.events = events;
+                    return self.lose(socket, now);
+                };
+                self.read_server(socket, key, &mut reading, &block, &mut events, now);
+                if let Some(end) = self
+                    .connections
+                    .get_mut(socket)
+                    .and_then(Connection::server_end)
+                {
+                    end.reading = Some(reading);
+                }
             }
-        } else {
-            let client = connection.client_key();
-            self.read_client(socket, client, &block, &mut events, now);
+            Role::Client { .. } | Role::Leaving => {
+                let client = connection.client_key();
+                self.read_client(socket, client, &block, &mut events, now);
+            }
+            Role::Echo(_) => self.read_echo(socket, &block, &mut events, now),
         }
         events.clear();
         self.events = events;
@@ -315,7 +319,7 @@ impl Shard {
         self.close(socket, fault.close_code(), "", now);
     }
 
-    fn on_peer_close(
+    pub(super) fn on_peer_close(
         &mut self,
         socket: SocketKey,
         frame: Option<websocket::CloseFrame>,

@@ -89,7 +89,7 @@ impl Shard {
             Role::Client { place, .. } if is_away => {
                 self.away.insert(socket, place);
             }
-            role @ (Role::Client { .. } | Role::Server(_) | Role::Leaving) => {
+            role @ (Role::Client { .. } | Role::Server(_) | Role::Echo(_) | Role::Leaving) => {
                 self.free_place(role, "its socket is lost");
             }
         }
@@ -105,7 +105,7 @@ impl Shard {
         self.remove_if_unused(old);
         match role {
             Role::Client { place, .. } => Some(place),
-            Role::Server(_) | Role::Leaving => None,
+            Role::Server(_) | Role::Echo(_) | Role::Leaving => None,
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::admission::{self, Admission};
-use super::environment::{Environment, PanicWatch, ShardError};
+use super::admission::{self, Admission, Entrance};
+use super::environment::{Environment, Listeners, PanicWatch, ShardError};
 use super::mailbox::Mailbox;
 use super::ring::wake::Wake;
 use super::{Delivery, Shard};
@@ -20,14 +19,14 @@ const POST_RETRY_DELAY: Duration = Duration::from_millis(1);
 /// Starts a shard on a thread of its own. It ends after [`Delivery::Drain`], or when it cannot go on, which it reports.
 pub fn start(
     environment: Environment,
-    listener: TcpListener,
+    listeners: Listeners,
     mailbox: Mailbox<Delivery>,
     wake: Wake,
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("hubring-shard-{}", environment.shard);
     std::thread::Builder::new().name(name).spawn(move || {
         let watch = PanicWatch::new(&environment);
-        if let Err(error) = run(&environment, listener, mailbox, &wake) {
+        if let Err(error) = run(&environment, listeners, mailbox, &wake) {
             watch.report(error);
         }
     })
@@ -35,7 +34,7 @@ pub fn start(
 
 fn run(
     environment: &Environment,
-    listener: TcpListener,
+    listeners: Listeners,
     mailbox: Mailbox<Delivery>,
     wake: &Wake,
 ) -> Result<(), ShardError> {
@@ -50,12 +49,20 @@ fn run(
     runtime.block_on(async {
         let state = Shard::new(environment, mailbox, wake.clone()).map_err(start_error)?;
         let state = Rc::new(RefCell::new(state));
-        let admission = Admission::new(environment, Rc::clone(&state));
-        let accepting = tokio_uring::spawn(admission::accept(listener, Rc::new(admission)));
+        let admission = Rc::new(Admission::new(environment, Rc::clone(&state)));
+        let Listeners { service, echo } = listeners;
+        let accept = |listener, entrance| {
+            tokio_uring::spawn(admission::accept(listener, entrance, Rc::clone(&admission)))
+        };
+        let accepting = accept(service, Entrance::Service);
+        let accepting_echoes = echo.map(|listener| accept(listener, Entrance::Echo));
         let watch = PanicWatch::new(environment);
         let ticking = tokio_uring::spawn(tick(Rc::clone(&state), watch));
         let result = drive(&state, wake).await;
         accepting.abort();
+        if let Some(accepting) = accepting_echoes {
+            accepting.abort();
+        }
         ticking.abort();
         result.map_err(|source| ShardError::Ring { shard, source })
     })

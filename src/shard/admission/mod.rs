@@ -6,6 +6,7 @@
 
 pub(crate) mod arrival;
 mod client;
+mod echo;
 pub mod gate;
 pub(crate) mod identity;
 pub(crate) mod refusal;
@@ -24,6 +25,7 @@ use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
 use self::client::admit_client;
+use self::echo::admit_echo;
 use self::gate::{Gate, HandedOver, SocketHold};
 use self::refusal::Refusal;
 use self::server::admit_server;
@@ -37,6 +39,15 @@ use crate::limits::{ADMISSIONS_MAX, EARLY_BYTES_MAX, REQUEST_HEAD_TIMEOUT};
 
 /// Time until it is tried again to accept, after the system had no descriptor or memory for it.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// By which of the service's addresses a connection has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entrance {
+    /// That of clients and app servers.
+    Service,
+    /// That of test suites of RFC 6455.
+    Echo,
+}
 
 /// What the admission tasks of a shard share.
 #[derive(Debug)]
@@ -75,7 +86,7 @@ impl Admission {
 }
 
 /// Accepts connections, each into a task of its own.
-pub(super) async fn accept(listener: TcpListener, admission: Rc<Admission>) {
+pub(super) async fn accept(listener: TcpListener, entrance: Entrance, admission: Rc<Admission>) {
     let _watch = admission.watch.clone();
     let listener = tokio_uring::net::TcpListener::from_std(listener);
     loop {
@@ -94,7 +105,7 @@ pub(super) async fn accept(listener: TcpListener, admission: Rc<Admission>) {
                 let admission = Rc::clone(&admission);
                 tokio_uring::spawn(async move {
                     let _watch = admission.watch.clone();
-                    admit(&stream, peer, &admission).await;
+                    admit(&stream, peer, entrance, &admission).await;
                     admission.running.set(admission.running.get() - 1);
                     admission
                         .counters
@@ -110,7 +121,7 @@ pub(super) async fn accept(listener: TcpListener, admission: Rc<Admission>) {
     }
 }
 
-async fn admit(stream: &TcpStream, peer: SocketAddr, admission: &Admission) {
+async fn admit(stream: &TcpStream, peer: SocketAddr, entrance: Entrance, admission: &Admission) {
     let read = within(REQUEST_HEAD_TIMEOUT, stream, read_request(stream, peer)).await;
     let mut asked = match read {
         Some(Ok(Some(asked))) => asked,
@@ -122,9 +133,11 @@ async fn admit(stream: &TcpStream, peer: SocketAddr, admission: &Admission) {
         }
         Some(Err(refusal)) => return refuse(stream, None, &refusal, admission).await,
     };
-    let admitted = match asked.head.path().trim_end_matches('/') {
-        "/client" if asked.head.wants_websocket() => admit_client(&mut asked, admission).await,
-        "/server" if asked.head.wants_websocket() => admit_server(&mut asked, admission).await,
+    let path = asked.head.path().trim_end_matches('/');
+    let admitted = match (entrance, path) {
+        (Entrance::Echo, _) => admit_echo(&mut asked, admission).await,
+        (_, "/client") if asked.head.wants_websocket() => admit_client(&mut asked, admission).await,
+        (_, "/server") if asked.head.wants_websocket() => admit_server(&mut asked, admission).await,
         _ => hand_over(&mut asked, admission),
     };
     if let Err(refusal) = admitted {
