@@ -316,7 +316,8 @@ impl Shard {
             self.apply_effects(&[], None, now);
         }
         self.leave(socket, "it broke the WebSocket protocol", now);
-        self.close(socket, fault.close_code(), "", now);
+        // Its close frame could not be told from what else it sends, so none is waited for (RFC 6455 §7.1.7).
+        self.answer_close(socket, fault.close_code(), now);
     }
 
     pub(super) fn on_peer_close(
