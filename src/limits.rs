@@ -35,8 +35,9 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 
 /// Bytes of one WebSocket message from a client. More: close 1009. Azure has no limit here; this one keeps lengths in 32 bits.
 pub const CLIENT_MESSAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Frames of one WebSocket message. More: close 1009. Only endless empty fragments come near.
-pub const FRAMES_PER_MESSAGE_MAX: u32 = 64 * 1024;
+/// Frames of one WebSocket message. More: close 1009. The longest message may come in frames of 64 bytes; only endless empty fragments
+/// come near.
+pub const FRAMES_PER_MESSAGE_MAX: u32 = 2 * 1024 * 1024;
 /// Bytes of a hub handshake request. More: the handshake is answered with an error.
 pub const HUB_HANDSHAKE_BYTES_MAX: usize = 4 * 1024;
 /// Time in which the hub handshake request has to be complete, unless the token says otherwise. Later: an error, then close 1000.
