@@ -1,7 +1,8 @@
 //! What holds of every head and every query, for tests and for the fuzzer.
 
 use super::{
-    HEAD_BYTES_MAX, HEADERS_MAX, RequestHead, TARGET_BYTES_MAX, parse, query, switching_protocols,
+    BodyLength, HEAD_BYTES_MAX, HEADERS_MAX, RequestHead, TARGET_BYTES_MAX, parse, query,
+    switching_protocols,
 };
 
 /// Asserts that any bytes are refused, or read alike however much of them is there and whatever follows.
@@ -60,6 +61,21 @@ fn check_head(head: &RequestHead, head_bytes: usize) {
             assert!(switching_protocols(&key).ends_with(b"\r\n\r\n"));
         }
         Err(refused) => assert!(matches!(refused.status(), 400 | 426)),
+    }
+    check_body(head);
+}
+
+fn check_body(head: &RequestHead) {
+    let count = |name| head.header_values(name).count();
+    let told_of = (count("content-length"), count("transfer-encoding"));
+    match head.body_length() {
+        Ok(BodyLength::Chunked) => assert!(head.is_http_1_1() && told_of == (0, 1)),
+        Ok(BodyLength::Exact(bytes)) => {
+            assert!(told_of == (1, 0) || (told_of, bytes) == ((0, 0), 0))
+        }
+        Err(refused) => {
+            assert!(matches!(refused.status(), 400 | 501) && told_of != (0, 0));
+        }
     }
 }
 
