@@ -320,13 +320,13 @@ async fn run(caller: Caller, call: Call, turn: OwnedSemaphorePermit) -> Option<S
         }
         (Ok(Answer::Stream(_)), reply) => {
             let text = format!(
-                "The client attempted to invoke the streaming method '{target}' with a non-streaming invocation."
+                "The client attempted to invoke the streaming '{target}' method with a non-streaming invocation."
             );
             fail(&caller, reply, text).await
         }
         (Ok(Answer::Nothing | Answer::Value(_)), reply @ Reply::Stream(..)) => {
             let text = format!(
-                "The client attempted to invoke the non-streaming method '{target}' with a streaming invocation."
+                "The client attempted to invoke the non-streaming '{target}' method with a streaming invocation."
             );
             fail(&caller, reply, text).await
         }
@@ -404,7 +404,9 @@ async fn complete(caller: &Caller, invocation_id: String, outcome: Outcome) {
 /// What the client is told of an error, in the words of ASP.NET Core.
 fn error_text(target: &str, error: &HubError, caller: &Caller) -> String {
     match error {
-        HubError::UnknownMethod => format!("Unknown hub method '{target}'"),
+        HubError::UnknownMethod => format!(
+            "Failed to invoke '{target}' due to an error on the server. HubException: Method does not exist."
+        ),
         HubError::Arguments(_) => {
             let base = format!("Failed to invoke '{target}' due to an error on the server.");
             with_detail(&base, error, caller)

@@ -118,7 +118,11 @@ async fn a_join_is_done_when_the_service_has_acknowledged_it() {
 async fn errors_have_the_texts_of_dot_net() {
     let (_service, _running, mut link) = with_client().await;
     for (target, arguments, error) in [
-        ("Nope", "[]", "Unknown hub method 'Nope'"),
+        (
+            "Nope",
+            "[]",
+            "Failed to invoke 'Nope' due to an error on the server. HubException: Method does not exist.",
+        ),
         (
             "Crash",
             "[]",
@@ -132,7 +136,7 @@ async fn errors_have_the_texts_of_dot_net() {
         (
             "Count",
             "[1]",
-            "The client attempted to invoke the streaming method 'Count' with a non-streaming invocation.",
+            "The client attempted to invoke the streaming 'Count' method with a non-streaming invocation.",
         ),
     ] {
         // Without an id no answer is wanted, not even that of an error.
@@ -154,7 +158,7 @@ async fn errors_have_the_texts_of_dot_net() {
     link.expect_json(
         A,
         DataMessageType::Invocation,
-        r#"{"type":3,"invocationId":"1","error":"The client attempted to invoke the non-streaming method 'Echo' with a streaming invocation."}"#,
+        r#"{"type":3,"invocationId":"1","error":"The client attempted to invoke the non-streaming 'Echo' method with a streaming invocation."}"#,
     )
     .await;
 }
