@@ -1,0 +1,204 @@
+// Long polling, poll by poll: what each answers and when, which of two wins, how it ends.
+
+import { after, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { Rig, unlessService } from '../support/rig.mjs';
+import { HttpConnection } from '../support/http.mjs';
+import { handshakes } from '../support/raw.mjs';
+
+const rig = await Rig.start();
+after(() => rig.stop());
+
+const call = (method, ...args) => `${JSON.stringify({ type: 1, invocationId: '1', target: method, arguments: args })}\x1e`;
+// Echo('glued') in MessagePack.
+const glued = Buffer.from('12960180a137a44563686f91a5676c75656490', 'hex');
+
+// A client that the hub has greeted.
+async function greeted() {
+  const connection = await HttpConnection.polling(rig);
+  await connection.say(handshakes.json);
+  await connection.pollUntil((text) => text.includes('"hello"'), 'hello');
+  return connection;
+}
+
+function assertPoll(answer, status, type) {
+  assert.equal(answer.status, status);
+  assert.equal(answer.type, type);
+  assert.equal(answer.headers['cache-control'], 'no-cache, no-store');
+  assert.equal(answer.headers.pragma, 'no-cache');
+  assert.equal(answer.headers.expires, 'Thu, 01 Jan 1970 00:00:00 GMT');
+  if (status === 200) assert.equal(answer.headers['content-length'], `${answer.body.length}`);
+}
+
+async function assertUnknown(connection) {
+  for (const request of [connection.poll(), connection.post('{"type":6}\x1e'), connection.delete()]) assert.equal((await request.answer()).status, 404);
+}
+
+async function assertGone(connection) {
+  await assertUnknown(connection);
+  await rig.app.event('disconnected', connection.id);
+}
+
+// A poll that is known to have arrived: of two, the other one has been told to go.
+async function openPoll(connection) {
+  const older = connection.poll();
+  const newer = connection.poll();
+  const first = await Promise.race([older, newer].map(async (poll) => (await poll.begun(), poll)));
+  assertPoll(await first.answer(), 204, 'text/plain');
+  return first === older ? newer : older;
+}
+
+test('the first poll is answered at once, empty', async () => {
+  const connection = await HttpConnection.negotiated(rig);
+  const answer = await connection.poll().answer();
+  assertPoll(answer, 200, 'application/octet-stream');
+  assert.equal(answer.body.length, 0);
+});
+
+test('what is posted before a poll waits for it', async () => {
+  const connection = await HttpConnection.polling(rig);
+  await connection.say(`${handshakes.json}${call('Echo', 'early')}`);
+  const text = await connection.pollUntil((body) => body.includes('"early"'), 'the echo');
+  assert.ok(text.startsWith('{}\x1e'), 'nothing comes before the handshake response');
+});
+
+test('an open poll ends with the next message', async () => {
+  const connection = await greeted();
+  const poll = await openPoll(connection);
+  await connection.say(call('Echo', 'wake up'));
+  const answer = await poll.answer();
+  assertPoll(answer, 200, 'application/octet-stream');
+  assert.match(answer.body.toString(), /wake up[^]*\x1e$/);
+});
+
+test('one poll takes all that waits, in order and as whole messages', async () => {
+  const connection = await greeted();
+  const other = await rig.client();
+  const texts = Array.from({ length: 100 }, (_, index) => `${index}`);
+  for (const text of texts) await other.invoke('ToConn', connection.id, text);
+  const { body } = await connection.poll().answer();
+  const messages = body.toString().split('\x1e').slice(0, -1).map((text) => JSON.parse(text));
+  assert.ok(messages.length > 1, 'every message took a poll of its own');
+  assert.ok(body.toString().endsWith('\x1e'));
+  let rest = '';
+  if (messages.length < texts.length) rest = await connection.pollUntil((text) => text.includes('"99"'), 'the last message');
+  const all = `${body}${rest}`.split('\x1e').slice(0, -1).map((text) => JSON.parse(text));
+  assert.deepEqual(all.map((message) => message.arguments[1]), texts);
+});
+
+test('a message of 500,000 characters comes whole', async () => {
+  const connection = await greeted();
+  const text = Array.from({ length: 50_000 }, (_, index) => String(index).padStart(10, '.')).join('');
+  await connection.say(call('Echo', text));
+  const { body } = await connection.poll().answer();
+  assert.equal(JSON.parse(body.toString().slice(0, -1)).result, text);
+});
+
+test('MessagePack comes as the bytes it is', async () => {
+  const connection = await HttpConnection.polling(rig);
+  await connection.say(Buffer.concat([Buffer.from(handshakes.messagepack), glued]));
+  const parts = [];
+  const bytes = () => Buffer.concat(parts);
+  // Its completion is [3, {}, "7", 3, "glued"].
+  const completion = Buffer.from('950380a13703a5676c756564', 'hex');
+  while (!bytes().includes(completion)) parts.push((await connection.poll().answer()).body);
+  assert.equal(bytes().subarray(0, 3).toString(), '{}\x1e');
+});
+
+test('hub messages may be posted in pieces, and several at once', async () => {
+  const connection = await HttpConnection.polling(rig);
+  const [first, second] = [call('Echo', 'one'), call('Caller', 'two')];
+  for (const piece of [handshakes.json.slice(0, 7), `${handshakes.json.slice(7)}${first.slice(0, 20)}`, first.slice(20), '', `{"type":6}\x1e${second}${second}`]) {
+    await connection.say(piece);
+  }
+  await connection.pollUntil((text) => text.includes('"one"') && text.split('"two"').length > 2, 'three answers');
+});
+
+test('of two polls the newer one gets what comes, the older one ends with 204', async () => {
+  const connection = await greeted();
+  let poll = await openPoll(connection);
+  for (let round = 0; round < 5; round += 1) {
+    const newer = connection.poll();
+    assertPoll(await poll.answer(), 204, 'text/plain');
+    poll = newer;
+  }
+  await connection.say(call('Echo', 'for the newest'));
+  assert.match((await poll.answer()).body.toString(), /for the newest/);
+});
+
+// Where three polls meet, plain ASP.NET Core SignalR may answer 409 to one of them.
+test('a poll that was given up does not stand in the way of the next one', { skip: unlessService }, async () => {
+  const connection = await greeted();
+  for (let round = 0; round < 10; round += 1) {
+    (await openPoll(connection)).abort();
+    const poll = await openPoll(connection);
+    await connection.say(call('Echo', `round ${round}`));
+    assert.match((await poll.answer()).body.toString(), new RegExp(`round ${round}`));
+  }
+});
+
+test('DELETE is 202, an open poll ends with 204, and the connection is gone', async () => {
+  const connection = await HttpConnection.polling(rig);
+  const poll = await openPoll(connection);
+  const answer = await connection.delete().answer();
+  assert.equal(answer.status, 202);
+  assert.equal(answer.type, 'text/plain');
+  assert.equal(answer.body.length, 0);
+  assertPoll(await poll.answer(), 204, 'text/plain');
+  await assertUnknown(connection);
+});
+
+test('DELETE by a client that the hub knows: its open poll ends, with the goodbye of the hub or without', async () => {
+  const connection = await greeted();
+  const poll = await openPoll(connection);
+  assert.equal((await connection.delete().answer()).status, 202);
+  const { status, body } = await poll.answer();
+  assert.equal(status, body.length === 0 ? 204 : 200);
+  assert.match(body.toString(), /^(\{"type":7.*\}\x1e)?$/);
+  await assertGone(connection);
+});
+
+test('DELETE is 202 while no poll is open, too', async () => {
+  const connection = await greeted();
+  assert.equal((await connection.delete().answer()).status, 202);
+  await assertGone(connection);
+});
+
+test('a connection that its hub ends says so, then 204, then it is gone', async () => {
+  const connection = await greeted();
+  await connection.say(call('AbortMe'));
+  await connection.pollUntil((text) => text.endsWith('{"type":7}\x1e'), 'the goodbye');
+  assertPoll(await connection.poll().answer(), 204, 'text/plain');
+  await assertGone(connection);
+});
+
+test('a client that says goodbye is gone', async () => {
+  const connection = await greeted();
+  const poll = await openPoll(connection);
+  await connection.say('{"type":7}\x1e');
+  await poll.answer();
+  await rig.app.event('disconnected', connection.id);
+});
+
+test('a POST of more than 1 MB is 413 and ends the connection', { skip: unlessService }, async () => {
+  const connection = await greeted();
+  assert.equal((await connection.post(call('Echo', 'x'.repeat(1_100_000))).answer()).status, 413);
+  await rig.app.event('disconnected', connection.id);
+});
+
+test('who does not poll for as long as the token says is gone', { skip: unlessService }, async () => {
+  const connection = await HttpConnection.polling(rig, { claims: { 'asrs.s.ttl': '1' } });
+  await connection.say(handshakes.json);
+  await connection.pollUntil((text) => text.includes('"hello"'), 'hello');
+  // An open poll is no silence, however long it is.
+  const poll = await openPoll(connection);
+  await new Promise((resume) => setTimeout(resume, 2_500));
+  await connection.say(call('Echo', 'still here'));
+  assert.match((await poll.answer()).body.toString(), /still here/);
+  const started = Date.now();
+  await rig.app.event('disconnected', connection.id);
+  assert.ok(Date.now() - started < 5_000, 'a limit of 1 s took longer than 5 s');
+  await assertUnknown(connection);
+});
+
+test('no relay crossed a shard', () => rig.assertNoRelayCrossed());
