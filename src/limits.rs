@@ -89,6 +89,18 @@ pub const STANDING_MEMBERSHIPS_FORGOTTEN_PER_TICK: usize = 10_000;
 pub const EXPIRIES_PER_TICK: usize = 10_000;
 /// Bytes of a hub message that are kept until its end has come, for app servers that send pieces. More: the client gets the pieces.
 pub const PIECES_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one request by which a client without a WebSocket sends. More: 413, and the client is closed. As with the hosted service.
+pub const POST_BYTES_MAX: usize = 1024 * 1024;
+/// Time in which such a request has to be complete. Later: 408.
+pub const POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time that a poll waits for something to say. Then: an empty answer, and the client polls again. Clients themselves give up after 100 s.
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time that a client on long polling may be without a poll, unless its token says otherwise. Later: it has left. As with ASP.NET Core.
+pub const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
+/// Time between looks at clients without a poll.
+pub const POLL_INTERVAL_CHECK: Duration = Duration::from_secs(1);
+/// Bytes of a poll's answer that are given to the connection at a time. For as long as there are some left, the poll counts as open.
+pub const POLL_PART_BYTES: usize = 16 * 1024;
 /// Time between our close frame and the peer's. Later: the connection is reset.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 

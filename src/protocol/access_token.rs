@@ -248,6 +248,12 @@ impl AccessToken {
         Some(Duration::from_secs(seconds.clamp(1, 30).unsigned_abs()))
     }
 
+    /// How long a client on long polling may be without a poll, if the app server has a wish: 1 to 300 seconds.
+    pub fn poll_interval_max(&self) -> Option<Duration> {
+        let seconds: i64 = self.value("asrs.s.ttl")?.parse().ok()?;
+        Some(Duration::from_secs(seconds.clamp(1, 300).unsigned_abs()))
+    }
+
     /// The transports that the app server permits.
     pub fn transports(&self) -> Transports {
         let mask = self.value("asrs.s.htt").and_then(|text| text.parse().ok());

@@ -69,7 +69,7 @@ impl Outlet {
     }
 
     /// Adds a whole hub message, or several. Returns how many bytes had been waiting before. After the end nothing is added.
-    pub(super) fn push(&self, message: Bytes) -> usize {
+    pub(crate) fn push(&self, message: Bytes) -> usize {
         let mut queue = self.queue();
         let waiting = queue.bytes;
         if !queue.has_ended {
@@ -82,13 +82,13 @@ impl Outlet {
     }
 
     /// Nothing more will come. What waits can still be taken.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.queue().has_ended = true;
         self.changed.notify_waiters();
     }
 
     /// Nothing more will come, and what waits is dropped.
-    pub(super) fn abort(&self) {
+    pub(crate) fn abort(&self) {
         *self.queue() = Queue {
             has_ended: true,
             ..Queue::default()

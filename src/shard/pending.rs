@@ -31,8 +31,21 @@ enum Entry {
         expected: Expected,
         hub: HubName,
     },
-    /// Only a WebSocket lodges: no other transport has a socket to lose.
-    InUse(Transport, Option<Lodging>),
+    InUse {
+        hub: HubName,
+        transport: Transport,
+        /// Only a WebSocket lodges: no other transport has a socket to lose.
+        lodging: Option<Lodging>,
+    },
+}
+
+/// What has become of a token that was given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenUse {
+    /// Its connection is expected.
+    Waiting,
+    /// Its connection is there.
+    InUse(Transport),
 }
 
 /// Where a connection lives that may go on on another socket.
@@ -111,13 +124,25 @@ impl PendingConnections {
         let mut table = self.table();
         table.expire(now);
         let entry = table.entries.get_mut(&token).ok_or(TakeError::Unknown)?;
+        if entry.hub() != hub {
+            return Err(TakeError::Unknown);
+        }
         match entry {
-            Entry::InUse(other, _) if *other != transport => Err(TakeError::OtherTransport(*other)),
-            Entry::InUse(_, None) => Err(TakeError::InUse),
-            Entry::InUse(_, Some(lodging)) => Err(TakeError::Lives(*lodging)),
-            Entry::Waiting { hub: other, .. } if other != hub => Err(TakeError::Unknown),
+            Entry::InUse {
+                transport: other, ..
+            } if *other != transport => Err(TakeError::OtherTransport(*other)),
+            Entry::InUse { lodging: None, .. } => Err(TakeError::InUse),
+            Entry::InUse {
+                lodging: Some(lodging),
+                ..
+            } => Err(TakeError::Lives(*lodging)),
             Entry::Waiting { .. } => {
-                match std::mem::replace(entry, Entry::InUse(transport, None)) {
+                let in_use = Entry::InUse {
+                    hub: hub.clone(),
+                    transport,
+                    lodging: None,
+                };
+                match std::mem::replace(entry, in_use) {
                     Entry::Waiting { expected, .. } => Ok((
                         expected,
                         TokenHold {
@@ -125,14 +150,40 @@ impl PendingConnections {
                             token,
                         },
                     )),
-                    Entry::InUse(..) => Err(TakeError::InUse),
+                    Entry::InUse { .. } => Err(TakeError::InUse),
                 }
             }
         }
     }
 
+    /// What has become of a token of that hub. `None` if it was never given out, or too long ago.
+    pub fn token_use(
+        &self,
+        token: ConnectionToken,
+        hub: &HubName,
+        now: Instant,
+    ) -> Option<TokenUse> {
+        let mut table = self.table();
+        table.expire(now);
+        let entry = table.entries.get(&token);
+        entry
+            .filter(|entry| entry.hub() == hub)
+            .map(|entry| match entry {
+                Entry::Waiting { .. } => TokenUse::Waiting,
+                Entry::InUse { transport, .. } => TokenUse::InUse(*transport),
+            })
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn hub(&self) -> &HubName {
+        match self {
+            Self::Waiting { hub, .. } | Self::InUse { hub, .. } => hub,
+        }
     }
 }
 
@@ -161,8 +212,9 @@ impl TokenHold {
     /// Lets another socket take the place of the connection's own.
     pub fn lodge(&self, lodging: Lodging) {
         let mut table = self.pending.table();
-        let entry = Entry::InUse(Transport::WebSockets, Some(lodging));
-        table.entries.insert(self.token, entry);
+        if let Some(Entry::InUse { lodging: kept, .. }) = table.entries.get_mut(&self.token) {
+            *kept = Some(lodging);
+        }
     }
 }
 
@@ -223,6 +275,39 @@ mod tests {
         drop(hold);
         assert_eq!(
             pending.take(token, &hub("chat"), WS, later).unwrap_err(),
+            TakeError::Unknown
+        );
+    }
+
+    #[test]
+    fn a_token_is_bound_to_the_transport_that_has_taken_it() {
+        let pending = Arc::new(PendingConnections::default());
+        let (now, token, chat) = (Instant::now(), ConnectionToken::new(7), hub("chat"));
+        let expected = Expected {
+            id: ConnectionId::new(ShardId(0), 9),
+            is_stateful: false,
+            reservation: None,
+        };
+        assert_eq!(pending.token_use(token, &chat, now), None);
+        pending.expect(token, expected, chat.clone(), now).unwrap();
+        assert_eq!(
+            pending.token_use(token, &chat, now),
+            Some(TokenUse::Waiting)
+        );
+        let polling = Transport::LongPolling;
+        let _hold = pending.take(token, &chat, polling, now).unwrap();
+        assert_eq!(
+            pending.token_use(token, &chat, now),
+            Some(TokenUse::InUse(polling))
+        );
+        assert_eq!(
+            pending.take(token, &chat, WS, now).unwrap_err(),
+            TakeError::OtherTransport(polling)
+        );
+        let other = hub("other");
+        assert_eq!(pending.token_use(token, &other, now), None);
+        assert_eq!(
+            pending.take(token, &other, polling, now).unwrap_err(),
             TakeError::Unknown
         );
     }

@@ -462,6 +462,20 @@ fn options_out_of_range_are_brought_back() {
             "{text}"
         );
     }
+    for (text, seconds) in [
+        ("5", Some(5)),
+        ("0", Some(1)),
+        ("300", Some(300)),
+        ("301", Some(300)),
+        ("1.5", None),
+        ("", None),
+    ] {
+        assert_eq!(
+            token("asrs.s.ttl", text).poll_interval_max(),
+            seconds.map(Duration::from_secs),
+            "{text}"
+        );
+    }
     for (text, transports) in [
         ("1", Transports::WEB_SOCKETS),
         ("0", Transports::NONE),
