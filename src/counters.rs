@@ -61,6 +61,7 @@ macro_rules! counters {
 
 counters! {
     Gauge client_connections: "Client connections that the shard holds",
+    Gauge http_clients: "Clients on Server-Sent Events or long polling that the shard holds",
     Gauge clients_away: "Clients without a socket that may resume on another one",
     Gauge kept_bytes: "Bytes kept for clients that may resume, until they have acknowledged them",
     Gauge server_connections: "Server connections that the shard holds",
@@ -102,9 +103,11 @@ counters! {
     Total surveys_timed_out: "Requests given up because a shard did not speak in time",
     Total missing_payloads: "Deliveries left out because the message has no payload in the client's protocol",
     Total pieces_passed_on: "Pieces of hub messages that clients got because the whole was too long to be kept",
+    Total pieces_given_up: "Clients on Server-Sent Events or long polling closed because such a whole was too long to be kept",
     Total copied_bytes_joint: "Payload bytes copied because they were tiny",
     Total copied_bytes_assembled: "Payload bytes copied because their message was long",
     Total copied_bytes_fan_out: "Payload bytes copied to make one frame for many clients",
+    Total copied_bytes_outlet: "Payload bytes copied for clients on Server-Sent Events or long polling",
     Total copied_bytes_mail: "Payload bytes copied for another shard",
     Total copied_bytes_detached: "Payload bytes copied because receive buffers ran short",
     Total kept_given_up: "Frames not kept any longer for a client that may resume, because it acknowledged too little",

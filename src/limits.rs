@@ -45,6 +45,11 @@ pub const HUB_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes waiting for a client behind those that are being sent. More, when the next message comes: the client is closed as a slow
 /// consumer. A single message may be longer, for a client that has taken what came before. At as many bytes pings are not answered.
 pub const CLIENT_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// What each message that waits in an outlet counts for beside its own bytes: there may be very many tiny ones.
+pub const OUTLET_MESSAGE_OVERHEAD_BYTES: usize = 64;
+/// Clients on Server-Sent Events or long polling of one shard. More: 503. Between two polls they have no socket, so descriptors do not
+/// bound them.
+pub const HTTP_CLIENTS_MAX: usize = 50_000;
 /// Bytes held for a client until its handshake response has passed. More, when the next message comes: the client is closed as a slow
 /// consumer.
 pub const CLIENT_HELD_BYTES_MAX: usize = CLIENT_OUTBOX_BYTES_MAX;
@@ -87,7 +92,8 @@ pub const STANDING_MARK_LIFETIME: Duration = Duration::from_mins(1);
 pub const STANDING_MEMBERSHIPS_FORGOTTEN_PER_TICK: usize = 10_000;
 /// Clients of one shard that are closed in one tick because their authentication has expired. More: in the next one.
 pub const EXPIRIES_PER_TICK: usize = 10_000;
-/// Bytes of a hub message that are kept until its end has come, for app servers that send pieces. More: the client gets the pieces.
+/// Bytes of a hub message that are kept until its end has come, for app servers that send pieces. More: the client gets the pieces, or is
+/// closed if it has no WebSocket to get them on.
 pub const PIECES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one request by which a client without a WebSocket sends. More: 413, and the client is closed. As with the hosted service.
 pub const POST_BYTES_MAX: usize = 1024 * 1024;

@@ -193,6 +193,11 @@ impl Transport {
             Self::LongPolling => "LongPolling",
         }
     }
+
+    /// Whether it carries nothing but text.
+    pub fn is_text_only(self) -> bool {
+        self == Self::ServerSentEvents
+    }
 }
 
 impl From<Transport> for Transports {

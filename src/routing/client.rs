@@ -34,7 +34,7 @@ pub struct NewClient {
     pub handshake_timeout: Duration,
     /// How it is connected.
     pub transport: Transport,
-    /// Whether it has been promised that it may survive the loss of its socket.
+    /// Whether it has been promised that it may survive the loss of its socket. Means nothing if it has none.
     pub is_stateful: bool,
     /// When it has to be closed, if its app wants that.
     pub expiry: Option<Expiry>,
@@ -45,6 +45,7 @@ pub struct NewClient {
 pub(super) struct Client {
     pub(super) id: ConnectionId,
     pub(super) socket: SocketKey,
+    pub(super) transport: Transport,
     pub(super) hub: HubId,
     pub(super) server: Option<ServerKey>,
     pub(super) user: Option<Box<str>>,
@@ -61,7 +62,7 @@ pub(super) struct Client {
     pub(super) said_goodbye: bool,
     /// What survives the loss of its socket, if it asked for that.
     pub(super) stateful: Option<Box<Stateful>>,
-    /// Of an app server that cuts hub messages: what has come of one.
+    /// Of an app server that cuts hub messages: what has come of one. See [`super::pieces`].
     pub(super) pieces: Option<Box<Pieces>>,
     pub(super) expiry: Option<Box<Expiry>>,
     /// Of a followed client: one that may move to another app server.
@@ -101,11 +102,13 @@ impl Client {
             received: Vec::new(),
             open_body: new.open_body,
             required_server_id: new.required_server_id,
-            is_stateful: new.is_stateful,
+            // No other transport has a socket to lose.
+            is_stateful: new.is_stateful && new.transport == Transport::WebSockets,
         };
         Self {
             id: new.id,
             socket,
+            transport: new.transport,
             hub: new.hub,
             server: new.server,
             user: new.user,
@@ -120,6 +123,11 @@ impl Client {
             expiry: new.expiry.map(Box::new),
             traffic: None,
         }
+    }
+
+    /// Whether a whole message of its app server can go to it as it is, and nobody has to look at it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.traffic.is_none() && self.pieces.is_none() && self.transport == Transport::WebSockets
     }
 
     /// Whether it has lost its socket and may yet resume on another.

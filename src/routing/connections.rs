@@ -119,6 +119,12 @@ impl Router {
         true
     }
 
+    /// The server connection that a client is bound to, or will be.
+    pub fn server_socket(&self, key: ClientKey) -> Option<SocketKey> {
+        let server = self.clients.get(key)?.server?;
+        Some(self.server(server)?.socket)
+    }
+
     /// A client's connection has ended, whoever ended it.
     pub fn on_client_closed(&mut self, key: ClientKey, _now: Instant, effects: &mut Vec<Effect>) {
         self.forget_client(key, effects);
@@ -297,6 +303,9 @@ impl Router {
             Ok(Some(record)) => HandshakeRequest::parse(record.json),
             Err(error) => Err(error),
         };
+        let transport = client.transport;
+        let request =
+            request.and_then(|request| request.check_transport(transport).map(|()| request));
         match request {
             Ok(request) => {
                 client.protocol = request.protocol;

@@ -105,13 +105,20 @@ use crate::chunk::Chunk;
 use crate::frame::websocket::MessageKind;
 use crate::id::{ConnectionId, ShardId};
 
-/// A socket of this shard, as the shard names it. The generation tells a reused slot from its earlier use.
+/// A socket of this shard, as the shard names it, or what a client has in the place of one. The generation tells a reused slot from its
+/// earlier use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketKey {
     /// Where the shard keeps it.
     pub slot: u32,
     /// Which use of that place is meant.
     pub generation: u32,
+}
+
+impl SocketKey {
+    /// Set in the slot of what is no socket. There are never so many sockets that one of them has it: a shard finds none by such a key,
+    /// and looks elsewhere only then.
+    pub const OUTLET: u32 = 1 << 31;
 }
 
 /// A client connection within its router.
@@ -289,7 +296,7 @@ pub enum CloseCause {
     Silent,
     /// The app server broke the protocol.
     ProtocolError,
-    /// The app server sent more in one piece than it may.
+    /// The app server sent more in one piece than it may, or than can be kept for a client.
     MessageTooLong,
     /// More waits for the app server than may.
     TooFarBehind,

@@ -3,22 +3,43 @@
 //! An SDK from before 2024 passes on what its pipe held: several hub messages, a piece of one, or the end of one and the beginning of the
 //! next. Microsoft's JavaScript client wants whole messages in each WebSocket message, and text must not be cut inside a character, so
 //! the pieces are kept here until the rest has come. Later SDKs send one whole message at a time and say of which type it is: what has a
-//! type passes without being looked at.
+//! type passes without being looked at, unless it follows a piece.
+//!
+//! A client on another transport than a WebSocket gets whole messages only, whatever its app server says of them: an event and the body
+//! of a response each end somewhere, and nobody reads on over that. A message that is too long to be kept is the end of such a client.
 
 use super::client::Phase;
-use super::{ClientKey, Payload, Router};
+use super::connections::say_farewell;
+use super::{ClientKey, CloseCause, Effect, Payload, Router};
 use crate::chunk::Chunk;
 use crate::frame::record::{RECORD_SEPARATOR, find_separator, read_varint};
 use crate::limits::PIECES_BYTES_MAX;
+use crate::protocol::hub::handshake;
 use crate::protocol::hub::message::MessageProtocol;
+use crate::protocol::negotiate::Transport;
 
 /// The beginning of a hub message whose end has not come.
 #[derive(Debug)]
 pub(super) struct Pieces(Vec<u8>);
 
+/// What a client is told that cannot be given a message in pieces.
+const TOO_LONG: &str = "Connection closed with an error. A message for it is too long.";
+
 impl Router {
+    /// Whether even what an app server calls whole has to be looked at.
+    pub(super) fn gathers_pieces(&self, key: ClientKey) -> bool {
+        self.clients.get(key).is_some_and(|client| {
+            client.pieces.is_some() || client.transport != Transport::WebSockets
+        })
+    }
+
     /// What can be passed on to a client now that `payload` has come, if anything. The rest is kept.
-    pub(super) fn whole_messages(&mut self, key: ClientKey, payload: Payload) -> Option<Payload> {
+    pub(super) fn whole_messages(
+        &mut self,
+        key: ClientKey,
+        payload: Payload,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Payload> {
         let client = self.clients.get_mut(key)?;
         let Some(protocol) = client.protocol.message_protocol() else {
             return Some(payload);
@@ -35,13 +56,36 @@ impl Router {
             return Some(payload);
         }
         if bytes.len() - whole > PIECES_BYTES_MAX {
+            if client.transport != Transport::WebSockets {
+                self.close_for_length(key, effects);
+                return None;
+            }
             // Clients of .NET read on over the end of a WebSocket message; others will fail.
             self.counters.pieces_passed_on.increment();
             return Some(Payload::from_iter([Chunk::from(bytes)]));
         }
+        if whole == 0 {
+            client.pieces = (!bytes.is_empty()).then(|| Box::new(Pieces(bytes)));
+            return None;
+        }
         let rest = bytes.split_off(whole);
         client.pieces = (!rest.is_empty()).then(|| Box::new(Pieces(rest)));
-        (!bytes.is_empty()).then(|| Payload::from_iter([Chunk::from(bytes)]))
+        Some(Payload::from_iter([Chunk::from(bytes)]))
+    }
+
+    /// The message may be one of a kind; so the client may come back.
+    fn close_for_length(&mut self, key: ClientKey, effects: &mut Vec<Effect>) {
+        let Some(client) = self.remove_client(key, effects) else {
+            return;
+        };
+        self.counters.pieces_given_up.increment();
+        let close = handshake::close_message(&client.protocol, Some(TOO_LONG), true);
+        say_farewell(&client, close, TOO_LONG, effects);
+        effects.push(Effect::CloseClient {
+            client: client.socket,
+            cause: CloseCause::MessageTooLong,
+        });
+        self.tell_server_of_end(&client, effects);
     }
 }
 

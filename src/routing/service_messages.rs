@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use super::client::Client;
 use super::round_trip::RoundTrip;
 use super::server::ServerPhase;
 use super::{
@@ -185,9 +186,13 @@ impl Router {
         effects: &mut Vec<Effect>,
     ) {
         let is_goodbye = data.data_type == DataMessageType::Close;
+        let is_whole = data.data_type != DataMessageType::Unknown && !data.is_partial;
         let mut payload = slices(message, &data.payload);
-        if data.data_type == DataMessageType::Unknown || data.is_partial {
-            match self.whole_messages(client, payload) {
+        if is_whole && self.clients.get(client).is_some_and(Client::is_plain) {
+            return self.relay_to_client(client, payload, is_goodbye, effects);
+        }
+        if !is_whole || self.gathers_pieces(client) {
+            match self.whole_messages(client, payload, effects) {
                 Some(whole) => payload = whole,
                 None => return,
             }

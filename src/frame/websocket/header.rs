@@ -48,6 +48,13 @@ pub fn header(
     header
 }
 
+/// The payload of a frame that is there as a whole and has no mask: what stands behind its [`header`]. `None` if it is not such a frame.
+pub fn payload(frame: &[u8]) -> Option<&[u8]> {
+    let (received, header_bytes) = parse(frame, Role::Client).ok()??;
+    let payload = frame.get(header_bytes..)?;
+    (payload.len() as u64 == received.payload_bytes).then_some(payload)
+}
+
 /// A whole control frame. A payload longer than a control frame may have is cut.
 pub fn control_frame(control: Control, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     debug_assert!(

@@ -29,7 +29,7 @@ pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode}
 pub use close::close_frame;
 pub use decoder::{ControlPayload, Decoder, Event, Piece};
 pub use error::FrameError;
-pub use header::{FrameHeader, control_frame, header};
+pub use header::{FrameHeader, control_frame, header, payload};
 pub use mask::mask;
 #[cfg(any(test, fuzzing))]
 pub use properties::fuzz_websocket_frame;

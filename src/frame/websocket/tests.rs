@@ -93,6 +93,23 @@ fn frames_are_written_as_recorded() {
 }
 
 #[test]
+fn the_payload_of_a_whole_frame_stands_behind_its_header() {
+    for payload_bytes in [0, 1, 125, 126, 0xffff, 0x1_0000] {
+        let expected = vec![0x61; payload_bytes];
+        let header = header(MessageKind::Text, true, payload_bytes as u64, None);
+        let mut frame = [&*header, &*expected].concat();
+        assert_eq!(payload(&frame), Some(&*expected));
+        frame.push(0);
+        assert_eq!(payload(&frame), None, "there is more than the frame");
+        frame.truncate(header.len() + payload_bytes.saturating_sub(1));
+        let is_whole = payload_bytes == 0;
+        assert_eq!(payload(&frame).is_some(), is_whole, "{payload_bytes}");
+    }
+    assert_eq!(payload(&bytes("818b37fa213d")), None, "it has a mask");
+    assert_eq!(payload(&[]), None);
+}
+
+#[test]
 fn records_do_not_care_for_frames() {
     let pings = [0x02, 0x91, 0x06].repeat(500);
     let invocation = vec![0x61; 40_000];

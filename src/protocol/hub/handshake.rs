@@ -10,6 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::message::MessageProtocol;
+use crate::protocol::negotiate::Transport;
 
 /// What a client and its app server speak once the handshake is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +124,17 @@ impl HandshakeRequest {
         Ok(Self { protocol, version })
     }
 
+    /// Refuses a protocol of bytes on a transport of text. One that is not known here may be of text: its app server knows.
+    pub fn check_transport(&self, transport: Transport) -> Result<(), HandshakeError> {
+        let is_binary = self.protocol.message_protocol() == Some(MessageProtocol::MessagePack);
+        if transport.is_text_only() && is_binary {
+            return Err(HandshakeError::TextOnly {
+                name: self.protocol.name().into(),
+            });
+        }
+        Ok(())
+    }
+
     /// Whether one who speaks the protocols `served` can accept this.
     ///
     /// For whoever answers the handshake. A relay does not ask: what is served is for the app server to say.
@@ -194,6 +206,14 @@ pub enum HandshakeError {
         /// As asked for.
         version: i64,
     },
+    /// A protocol of bytes, on a transport of text.
+    #[error(
+        "Cannot use the '{name}' protocol on the current transport. The transport does not support 'Binary' transfer format."
+    )]
+    TextOnly {
+        /// Of the protocol.
+        name: Box<str>,
+    },
 }
 
 impl HandshakeError {
@@ -206,9 +226,10 @@ impl HandshakeError {
             | Self::ProtocolNotText
             | Self::MissingVersion { .. }
             | Self::VersionNotInteger => UNEXPECTED.to_owned(),
-            Self::Canceled | Self::UnsupportedProtocol { .. } | Self::UnsupportedVersion { .. } => {
-                self.to_string()
-            }
+            Self::Canceled
+            | Self::UnsupportedProtocol { .. }
+            | Self::UnsupportedVersion { .. }
+            | Self::TextOnly { .. } => self.to_string(),
         }
     }
 }
@@ -540,6 +561,28 @@ mod tests {
         );
         for version in [2, 1, 0, -1] {
             assert_eq!(check(HubProtocol::MessagePack, version), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_protocol_of_bytes_is_refused_where_only_text_passes() {
+        let check = |name, transport| {
+            let request = request(HubProtocol::from_name(name), 1);
+            request.check_transport(transport)
+        };
+        for name in ["MessagePack", "blazorpack"] {
+            let error = check(name, Transport::ServerSentEvents).unwrap_err();
+            let name = name.to_ascii_lowercase();
+            let text = format!(
+                "Cannot use the '{name}' protocol on the current transport. The transport does not support 'Binary' transfer format."
+            );
+            assert_eq!(error.public_text(), text);
+        }
+        for name in ["json", "own"] {
+            assert_eq!(check(name, Transport::ServerSentEvents), Ok(()));
+        }
+        for transport in [Transport::WebSockets, Transport::LongPolling] {
+            assert_eq!(check("messagepack", transport), Ok(()));
         }
     }
 

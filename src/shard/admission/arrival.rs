@@ -79,9 +79,11 @@ pub(crate) fn place_client(
     prefer: Option<ShardId>,
 ) -> Result<(NewClient, ClientPlace), Refusal> {
     let sticky = token.sticky();
-    let is_stateful = expected
-        .as_ref()
-        .is_some_and(|(expected, _)| expected.is_stateful);
+    // It was promised when nobody knew which transport the client would choose, and no other has a socket to lose.
+    let is_stateful = arriving.transport == Transport::WebSockets
+        && expected
+            .as_ref()
+            .is_some_and(|(expected, _)| expected.is_stateful);
     let (id, reserved, hold) = match expected {
         Some((expected, hold)) => (Some(expected.id), expected.reservation, Some(hold)),
         None => (None, None, None),
