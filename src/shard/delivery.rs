@@ -136,16 +136,23 @@ impl Shard {
             Effect::RelayToClient {
                 client,
                 kind,
-                payload,
+                mut payload,
             } => {
                 let bytes = payload.iter().map(|chunk| chunk.len()).sum();
-                self.push_to_client(client, now, |outbox| {
-                    outbox.push_message(kind, payload, bytes);
+                let is_queued = self.push_to_client(client, now, |outbox| {
+                    outbox.push_message(kind, std::mem::take(&mut payload), bytes);
                 });
+                if !is_queued {
+                    self.relay_to_outlet(client, &payload, now);
+                }
             }
             Effect::FanOut { frame, clients } => {
+                let mut copy = None;
                 for client in clients {
-                    self.push_to_client(client, now, |outbox| outbox.push_chunk(frame.clone()));
+                    let push = |outbox: &mut Outbox| outbox.push_chunk(frame.clone());
+                    if !self.push_to_client(client, now, push) {
+                        self.fan_out_to_outlet(client, &frame, &mut copy, now);
+                    }
                 }
             }
             Effect::ToServer { server, messages } => {
@@ -344,14 +351,15 @@ impl Shard {
         self.free_place(role, "too far behind");
     }
 
-    pub(super) fn push_to_client(
+    /// Adds frames to what waits for a client. False if it has no socket that is open.
+    fn push_to_client(
         &mut self,
         client: SocketKey,
         now: Instant,
         push: impl FnOnce(&mut Outbox),
-    ) {
+    ) -> bool {
         let Some(Backlog { behind, pending }) = self.with_outbox(client, push) else {
-            return;
+            return false;
         };
         if behind > CLIENT_OUTBOX_BYTES_MAX {
             self.counters.slow_consumers.increment();
@@ -359,6 +367,7 @@ impl Shard {
             self.lose(client, now);
             self.remove_if_unused(client);
         }
+        true
     }
 
     /// Lets something be added to an open socket's outbox.
@@ -443,6 +452,8 @@ impl Shard {
     }
 
     fn close_for(&mut self, socket: SocketKey, cause: CloseCause, now: Instant) {
+        // Of the two that a key may stand for, it finds one at most.
+        self.close_outlet(socket, cause);
         if let Some(role) = self.take_role(socket) {
             self.free_place(role, format_args!("{cause:?}"));
         }
@@ -476,11 +487,12 @@ impl Shard {
     fn move_place(&mut self, client: SocketKey, server: ServerRef) {
         let connection = self.connections.get_mut(client);
         let place = match connection.map(|connection| &mut connection.role) {
-            Some(Role::Client { place, .. }) => Some(place),
-            // One that has lost its socket has a place all the same.
-            Some(Role::Server(_) | Role::Echo(_) | Role::Leaving) | None => {
-                self.away.get_mut(&client)
-            }
+            Some(Role::Client { place, .. }) => Some(&mut **place),
+            // One that has lost its socket has a place all the same, and so has one that never had any.
+            Some(Role::Server(_) | Role::Leaving) | None => match self.away.get_mut(&client) {
+                Some(place) => Some(&mut **place),
+                None => self.http_clients.place_mut(client),
+            },
         };
         if let Some(place) = place {
             place.server = place.hub.reserve(server);

@@ -52,7 +52,9 @@ use self::admission::gate::SocketHold;
 use self::connection::{Connection, Connections, Reading, Role, ServerEnd};
 use self::delivery::Outgoing;
 use self::directory::{Directory, ServerPlace};
-pub use self::environment::{Environment, Listeners, ShardError};
+pub use self::environment::{Environment, ShardError};
+use self::http_clients::HttpClients;
+pub use self::http_clients::{AdmittedHttpClient, HttpData};
 use self::mailbox::{Mailbox, Postbox, Postboxes, Signal};
 use self::outbox::Outbox;
 use self::place::ClientPlace;
@@ -81,7 +83,7 @@ pub enum Delivery {
     HttpClient(Box<AdmittedHttpClient>),
     /// What such a client has sent.
     HttpData(HttpData),
-    /// Such a client has gone.
+    /// Such a client has gone, or has taken the end of what was sent to it. The last word on it.
     HttpClosed(SocketKey),
     /// A server connection that another shard has admitted.
     Server(Box<AdmittedServer>),
@@ -178,6 +180,7 @@ pub struct Shard {
     ring: Ring,
     wake: Wake,
     connections: Connections,
+    http_clients: HttpClients,
     router: Router,
     mailbox: Mailbox<Delivery>,
     outgoing: Outgoing,
@@ -223,6 +226,7 @@ impl Shard {
             ring: Ring::new(&wake)?,
             wake,
             connections: Connections::default(),
+            http_clients: HttpClients::default(),
             router,
             mailbox,
             outgoing: Outgoing::new(Postboxes::clone(&environment.postboxes)),
@@ -294,6 +298,7 @@ impl Shard {
             }
         }
         self.feed_starved();
+        self.hear_resumed(now);
         if self.ring.is_short_of_buffers() {
             self.detach_buffers();
         }
@@ -321,8 +326,9 @@ impl Shard {
 
     /// Whether the shard has nothing more to do, ever.
     fn is_finished(&self, now: Instant) -> bool {
+        let connections = self.connections.len() + self.http_clients.len();
         self.drain_deadline
-            .is_some_and(|deadline| self.connections.len() == 0 || now >= deadline)
+            .is_some_and(|deadline| connections == 0 || now >= deadline)
     }
 
     fn take_mails(&mut self, now: Instant) -> usize {

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::limits::OUTLET_MESSAGE_OVERHEAD_BYTES;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Outlet {
@@ -21,6 +23,7 @@ pub struct Outlet {
 #[derive(Debug, Default)]
 struct Queue {
     messages: VecDeque<Bytes>,
+    /// What waits counts for.
     bytes: usize,
     has_ended: bool,
 }
@@ -68,16 +71,18 @@ impl Outlet {
         }
     }
 
-    /// Adds a whole hub message, or several. Returns how many bytes had been waiting before. After the end nothing is added.
-    pub(crate) fn push(&self, message: Bytes) -> usize {
+    /// Adds a whole hub message, or several. Returns how much had been waiting before: bytes, and something for each message. After the
+    /// end nothing is added, and nothing waits.
+    pub(super) fn push(&self, message: Bytes) -> usize {
         let mut queue = self.queue();
-        let waiting = queue.bytes;
-        if !queue.has_ended {
-            queue.bytes += message.len();
-            queue.messages.push_back(message);
-            drop(queue);
-            self.changed.notify_waiters();
+        if queue.has_ended {
+            return 0;
         }
+        let waiting = queue.bytes;
+        queue.bytes += message.len() + OUTLET_MESSAGE_OVERHEAD_BYTES;
+        queue.messages.push_back(message);
+        drop(queue);
+        self.changed.notify_waiters();
         waiting
     }
 
@@ -98,5 +103,166 @@ impl Outlet {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    fn messages(outlet: &Outlet) -> Vec<Bytes> {
+        match outlet.take() {
+            Taken::Messages(messages) => messages.into(),
+            Taken::Nothing | Taken::Ended => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_waits_is_taken_at_once_and_in_order() {
+        let outlet = Outlet::default();
+        assert_eq!(outlet.take(), Taken::Nothing);
+        for message in ["one", "two"] {
+            outlet.push(message.into());
+        }
+        assert_eq!(messages(&outlet), ["one", "two"]);
+        assert_eq!(outlet.take(), Taken::Nothing);
+        outlet.push("three".into());
+        assert_eq!(messages(&outlet), ["three"]);
+    }
+
+    #[test]
+    fn it_is_told_how_much_had_been_waiting() {
+        let outlet = Outlet::default();
+        assert_eq!(outlet.push("four".into()), 0);
+        let four = 4 + OUTLET_MESSAGE_OVERHEAD_BYTES;
+        assert_eq!(outlet.push(Bytes::new()), four);
+        assert_eq!(
+            outlet.push("x".into()),
+            four + OUTLET_MESSAGE_OVERHEAD_BYTES
+        );
+        assert_eq!(messages(&outlet).len(), 3);
+        assert_eq!(outlet.push("again".into()), 0);
+    }
+
+    #[test]
+    fn what_came_before_the_end_is_taken_before_it() {
+        let outlet = Outlet::default();
+        outlet.push("last words".into());
+        outlet.end();
+        outlet.push("too late".into());
+        outlet.end();
+        assert_eq!(messages(&outlet), ["last words"]);
+        assert_eq!((outlet.take(), outlet.take()), (Taken::Ended, Taken::Ended));
+    }
+
+    #[test]
+    fn an_abort_drops_what_waits_and_is_not_undone_by_an_end() {
+        let outlet = Outlet::default();
+        outlet.push("lost".into());
+        outlet.abort();
+        outlet.end();
+        assert_eq!(outlet.push("too late".into()), 0);
+        assert_eq!(outlet.take(), Taken::Ended);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_are_woken_whatever_happens() {
+        let changes: [fn(&Outlet); 3] = [
+            |outlet| {
+                outlet.push("something".into());
+            },
+            Outlet::end,
+            Outlet::abort,
+        ];
+        for change in changes {
+            let outlet = Outlet::default();
+            let waiting = join_all((0..3).map(|_| outlet.is_ready()));
+            tokio::pin!(waiting);
+            assert!(waiting.as_mut().now_or_never().is_none());
+            change(&outlet);
+            assert!(waiting.now_or_never().is_some());
+            assert!(outlet.is_ready().now_or_never().is_some(), "it stays so");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_late_to_what_another_has_taken_waits_on() {
+        let outlet = Outlet::default();
+        let waiting = outlet.is_ready();
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        outlet.push("for one".into());
+        assert_eq!(messages(&outlet), ["for one"]);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        outlet.end();
+        assert!(waiting.now_or_never().is_some());
+    }
+
+    /// Readers wait and take while another thread writes; none may sleep over a message or the end.
+    #[test]
+    fn nothing_is_missed_by_readers_on_other_threads() {
+        const MESSAGES: usize = 50_000;
+        const READERS: usize = 3;
+        let outlet = Arc::new(Outlet::default());
+        let taken = Arc::new(AtomicUsize::new(0));
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| {
+                let (outlet, taken) = (Arc::clone(&outlet), Arc::clone(&taken));
+                thread::spawn(move || read_to_the_end(&outlet, &taken))
+            })
+            .collect();
+        for number in 0..MESSAGES {
+            outlet.push(number.to_le_bytes().to_vec().into());
+            if number % 64 == 0 {
+                // So that the readers run dry now and then.
+                thread::yield_now();
+            }
+        }
+        // With more to come they must have got all that there is.
+        let started = std::time::Instant::now();
+        while taken.load(Ordering::Relaxed) < MESSAGES {
+            assert!(started.elapsed() < Duration::from_secs(20), "slept over it");
+            thread::yield_now();
+        }
+        outlet.end();
+        let mut numbers: Vec<usize> = Vec::new();
+        for reader in readers {
+            let read = reader.join().unwrap();
+            assert!(read.is_sorted(), "each reader sees them in order");
+            numbers.extend(read);
+        }
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..MESSAGES));
+    }
+
+    fn read_to_the_end(outlet: &Outlet, taken: &AtomicUsize) -> Vec<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut numbers = Vec::new();
+        loop {
+            runtime.block_on(outlet.is_ready());
+            match outlet.take() {
+                Taken::Messages(messages) => {
+                    taken.fetch_add(messages.len(), Ordering::Relaxed);
+                    numbers.extend(
+                        messages.iter().map(|message| {
+                            usize::from_le_bytes(message.as_ref().try_into().unwrap())
+                        }),
+                    );
+                }
+                // Another reader was quicker.
+                Taken::Nothing => {}
+                Taken::Ended => return numbers,
+            }
+        }
     }
 }

@@ -229,7 +229,7 @@ impl Shard {
     }
 
     /// Stops reading a client until its server connection has room again.
-    fn pause_client(&mut self, client: SocketKey, server: SocketKey) {
+    pub(super) fn pause_client(&mut self, client: SocketKey, server: SocketKey) {
         let is_full = self
             .connections
             .get_mut(server)
@@ -245,10 +245,12 @@ impl Shard {
         }
     }
 
-    /// Stops reading a socket. False if it was not being read.
+    /// Stops reading a socket, or hearing a client without one. False if that is so already.
     pub(super) fn pause(&mut self, socket: SocketKey) -> bool {
         let Some(connection) = self.connections.get_mut(socket) else {
-            return false;
+            let is_paused = self.http_clients.pause(socket);
+            self.counters.reads_paused.add(u64::from(is_paused));
+            return is_paused;
         };
         match connection.receiving {
             Receiving::Armed => {
@@ -262,10 +264,10 @@ impl Shard {
         true
     }
 
-    /// Reads a paused socket again.
+    /// Reads a paused socket again, or hears such a client.
     pub(super) fn resume(&mut self, socket: SocketKey) {
         let Some(connection) = self.connections.get_mut(socket) else {
-            return;
+            return self.http_clients.resume(socket);
         };
         if connection.stage == Stage::Dead {
             return;
