@@ -36,7 +36,7 @@ const runs = [
 const calibration = ['websockets', 'sse', 'longpolling'].map((transport) => complete({ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport }));
 
 // What does not depend on the app server need not run again with another one.
-const withoutApp = /(tokens|negotiate|demo_page)\.test/;
+const withoutApp = /(tokens|negotiate|demo_page|example_page)\.test/;
 
 // What sends WebSocket frames by hand says nothing about another transport.
 const onWebSockets = /handshake\.test/;
