@@ -17,7 +17,7 @@ import { print, scriptOf } from './support/script.mjs';
 import { shrink } from './support/shrink.mjs';
 
 const seedCount = 6;
-// Of a script that is not hunted with: half of the worlds, and the next script the other half. Each is played on a hub of its own.
+// Of a script that is not hunted with: half of the worlds, and the next script the other half.
 const halves = [
   ['WebSockets, json', 'Server-Sent Events, json', 'long polling, messagepack'],
   ['WebSockets, messagepack', 'long polling, json', 'one of each'],
