@@ -2,9 +2,10 @@
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { Rig, unlessService } from '../support/rig.mjs';
+import { Rig, hasService, unlessService } from '../support/rig.mjs';
 import { HttpConnection } from '../support/http.mjs';
 import { handshakes } from '../support/raw.mjs';
+import { eventually } from '../support/wait.mjs';
 
 const rig = await Rig.start();
 after(() => rig.stop());
@@ -30,13 +31,19 @@ function assertPoll(answer, status, type) {
   if (status === 200) assert.equal(answer.headers['content-length'], `${answer.body.length}`);
 }
 
+// By a newer poll. Where the two meet within a moment, plain ASP.NET Core SignalR may call it a conflict.
+function assertOutdone(answer) {
+  assertPoll(answer, !hasService && answer.status === 409 ? 409 : 204, 'text/plain');
+}
+
 async function assertUnknown(connection) {
-  for (const request of [connection.poll(), connection.post('{"type":6}\x1e'), connection.delete()]) assert.equal((await request.answer()).status, 404);
+  await eventually('the id is unknown', async () => (await connection.delete().answer()).status === 404);
+  for (const request of [connection.poll(), connection.post('{"type":6}\x1e')]) assert.equal((await request.answer()).status, 404);
 }
 
 async function assertGone(connection) {
-  await assertUnknown(connection);
   await rig.app.event('disconnected', connection.id);
+  await assertUnknown(connection);
 }
 
 // A poll that is known to have arrived: of two, the other one has been told to go.
@@ -44,7 +51,7 @@ async function openPoll(connection) {
   const older = connection.poll();
   const newer = connection.poll();
   const first = await Promise.race([older, newer].map(async (poll) => (await poll.begun(), poll)));
-  assertPoll(await first.answer(), 204, 'text/plain');
+  assertOutdone(await first.answer());
   return first === older ? newer : older;
 }
 
@@ -119,15 +126,14 @@ test('of two polls the newer one gets what comes, the older one ends with 204', 
   let poll = await openPoll(connection);
   for (let round = 0; round < 5; round += 1) {
     const newer = connection.poll();
-    assertPoll(await poll.answer(), 204, 'text/plain');
+    assertOutdone(await poll.answer());
     poll = newer;
   }
   await connection.say(call('Echo', 'for the newest'));
   assert.match((await poll.answer()).body.toString(), /for the newest/);
 });
 
-// Where three polls meet, plain ASP.NET Core SignalR may answer 409 to one of them.
-test('a poll that was given up does not stand in the way of the next one', { skip: unlessService }, async () => {
+test('a poll that was given up does not stand in the way of the next one', async () => {
   const connection = await greeted();
   for (let round = 0; round < 10; round += 1) {
     (await openPoll(connection)).abort();
