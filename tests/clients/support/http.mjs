@@ -7,7 +7,7 @@ import { upgradeStatus } from './raw.mjs';
 import { audience, token } from './token.mjs';
 import { Inbox, patienceMs, within } from './wait.mjs';
 
-// One request on a connection of its own.
+// One request, on a connection of its own unless an agent keeps some.
 export class Exchange {
   // The body, piece by piece as it comes, without its chunking.
   pieces = new Inbox();
@@ -15,8 +15,8 @@ export class Exchange {
   #request;
   #response;
 
-  constructor(url, { method = 'GET', headers = {}, body } = {}) {
-    const request = http.request(url, { method, headers, agent: false });
+  constructor(url, { method = 'GET', headers = {}, body, agent = false } = {}) {
+    const request = http.request(url, { method, headers, agent });
     this.what = `${method} ${url}`;
     this.#response = once(request, 'response').then(([response]) => response);
     this.head = this.#response.then((response) => {

@@ -83,18 +83,6 @@ export class Proxy {
     return proxy;
   }
 
-  // `url` with the proxy in place of the host that it names.
-  through(url) {
-    const changed = new URL(url);
-    changed.host = new URL(this.url).host;
-    return changed.toString();
-  }
-
-  // A connection string that sends clients and app servers here.
-  connectionString(direct) {
-    return direct.replace(/Port=\d+/, `Port=${this.port}`);
-  }
-
   // Processes that serve connections, besides the one that was started.
   workers() {
     const children = readFileSync(`/proc/${this.process.pid}/task/${this.process.pid}/children`, 'utf8');

@@ -50,9 +50,9 @@ export class RawClient {
   // Every hub message behind the handshake response.
   received = new Inbox();
 
-  static async open(url, { token, headers = {} } = {}) {
+  static async open(url, { token, headers = {}, agent } = {}) {
     const client = new RawClient();
-    client.socket = new WebSocket(url.replace(/^http/, 'ws'), { headers: { ...(token && { Authorization: `Bearer ${token}` }), ...headers }, perMessageDeflate: false });
+    client.socket = new WebSocket(url.replace(/^http/, 'ws'), { headers: { ...(token && { Authorization: `Bearer ${token}` }), ...headers }, perMessageDeflate: false, agent });
     client.socket.on('message', (data) => client.#take(data));
     client.closed = once(client.socket, 'close').then(([code, reason]) => ({ code, reason: reason.toString() }));
     client.closed.catch(() => {});

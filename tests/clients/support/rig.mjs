@@ -13,7 +13,7 @@ import path from 'node:path';
 import assert from 'node:assert/strict';
 import { Process, freePorts, repository } from './process.mjs';
 import { Client } from './client.mjs';
-import { Proxy } from './proxy.mjs';
+import { Proxy, proxyKinds, unlessProxy } from './proxy.mjs';
 import { eventually } from './wait.mjs';
 
 export const parameters = {
@@ -44,7 +44,8 @@ export function binary() {
 }
 
 export class Service {
-  static async start({ shards = parameters.shards, proxy: kind = parameters.proxy, ports, args = [] } = {}) {
+  // `onlyClients`: app servers reach it past the proxy.
+  static async start({ shards = parameters.shards, proxy: kind = parameters.proxy, onlyClients = false, ports, args = [] } = {}) {
     const [port, adminPort] = ports ?? await freePorts(2);
     const child = new Process('service', binary(), ['serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`, '--shards', `${shards}`, ...args]);
     const service = new Service();
@@ -57,15 +58,17 @@ export class Service {
       admin: `http://127.0.0.1:${adminPort}`,
       connectionString: await line,
     });
-    if (kind !== 'none') await service.#standBehind(kind);
+    if (kind !== 'none') await service.#standBehind(kind, onlyClients);
     return service;
   }
 
-  // What is public of it is the proxy from now on, to clients and app servers.
-  async #standBehind(kind) {
+  // What is public of it is the proxy from now on.
+  async #standBehind(kind, onlyClients) {
     this.proxy = await Proxy.start(kind, this.url);
     this.url = this.proxy.url;
-    this.connectionString = this.proxy.connectionString(this.connectionString);
+    this.connectionString = onlyClients
+      ? `${this.connectionString}ClientEndpoint=${this.url};`
+      : this.connectionString.replace(/Port=\d+/, `Port=${this.proxy.port}`);
   }
 
   get accessKey() {
@@ -209,4 +212,12 @@ export class Rig {
     const complaints = this.app.process.lines.items.filter((line) => /^(error|critical) Microsoft\.Azure\.SignalR/.test(line));
     assert.deepEqual(complaints, []);
   }
+}
+
+// Behind each proxy a rig of its own: [{ kind, rig }], or [{ kind, skip }] with the reason why there is none.
+export function behindEachProxy(options) {
+  return Promise.all(proxyKinds.map(async (kind) => {
+    const skip = unlessProxy(kind);
+    return skip ? { kind, skip } : { kind, skip, rig: await Rig.start({ ...options, proxy: kind }) };
+  }));
 }
