@@ -59,6 +59,11 @@ export class Client {
     await this.onStopped?.();
   }
 
+  // What the library calls the transport it is on: WebSocket, ServerSentEvents, LongPolling.
+  get transport() {
+    return this.connection.connection.transport.constructor.name.replace(/Transport$/, '');
+  }
+
   // Leaves without a word, as the network or a closed page does it.
   cut() {
     const { transport } = this.connection.connection;

@@ -27,6 +27,14 @@ export const parameters = {
 
 // Server-Sent Events are text, so that what is for every protocol is for JSON alone there.
 export const protocols = parameters.transport === 'sse' ? ['json'] : ['json', 'messagepack'];
+// Each transport with each protocol that it carries, for clients that stand side by side whatever the run's own transport is.
+export const kinds = [
+  { transport: 'websockets', protocol: 'json' },
+  { transport: 'sse', protocol: 'json' },
+  { transport: 'longpolling', protocol: 'messagepack' },
+  { transport: 'websockets', protocol: 'messagepack' },
+  { transport: 'longpolling', protocol: 'json' },
+];
 export const hasService = parameters.app !== 'selfhost';
 export const isSdk = parameters.app !== 'reference';
 
