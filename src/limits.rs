@@ -97,8 +97,6 @@ pub const EXPIRIES_PER_TICK: usize = 10_000;
 pub const PIECES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one request by which a client without a WebSocket sends. More: 413, and the client is closed. As with the hosted service.
 pub const POST_BYTES_MAX: usize = 1024 * 1024;
-/// Time in which such a request has to be complete. Later: 408.
-pub const POST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that a poll waits for something to say. Then: an empty answer, and the client polls again. Clients themselves give up after 100 s.
 pub const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time that a client on long polling may be without a poll, unless its token says otherwise. Later: it has left. As with ASP.NET Core.

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::config::{ConfigError, ServiceConfig};
+use crate::control::http_clients::remove_idle_clients;
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
@@ -118,8 +119,12 @@ impl Service {
             directory: Arc::clone(&directory),
             gate: Arc::clone(&gate),
             postboxes: Arc::clone(inspector.postboxes()),
+            http_clients: Arc::default(),
         };
-        let mut control_tasks = vec![tokio::spawn(control::serve(handed_over, control))];
+        let mut control_tasks = vec![
+            tokio::spawn(remove_idle_clients(Arc::clone(&control.http_clients))),
+            tokio::spawn(control::serve(handed_over, control)),
+        ];
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;

@@ -20,6 +20,7 @@ pub(super) async fn serve(
     router: Router,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _hold = connection.hold;
+    let router = router.layer(axum::Extension(axum::extract::ConnectInfo(connection.peer)));
     connection.stream.set_nonblocking(true)?;
     let stream = tokio::net::TcpStream::from_std(connection.stream)?;
     let io = TokioIo::new(Rewound::new(connection.received, stream));

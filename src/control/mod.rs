@@ -4,20 +4,27 @@
 //! one request and is closed: what follows on it could be an upgrade, which belongs to a shard.
 
 pub mod admin;
+mod answers;
+mod client;
 mod connection;
+mod cross_origin;
+pub mod http_clients;
+mod long_polling;
 mod negotiate;
 mod rewound;
+mod server_sent_events;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use tokio::sync::mpsc;
 
+use self::http_clients::HttpClients;
+use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
 use crate::shard::directory::Directory;
 use crate::shard::mailbox::Postboxes;
@@ -32,6 +39,8 @@ pub struct Control {
     pub gate: Arc<Gate>,
     /// The ways to the shards.
     pub postboxes: Postboxes<Delivery, Wake>,
+    /// The clients that are served here.
+    pub http_clients: Arc<HttpClients>,
 }
 
 /// Serves connections as shards hand them over, until there are no shards any more.
@@ -52,34 +61,13 @@ fn router(control: Control) -> Router {
     Router::new()
         .route("/client/negotiate", any(negotiate::negotiate))
         .route("/client/negotiate/", any(negotiate::negotiate))
-        .route("/client", any(not_served))
-        .route("/client/", any(not_served))
+        .route("/client", any(client::client))
+        .route("/client/", any(client::client))
         .route("/server", any(not_an_upgrade))
         .route("/server/", any(not_an_upgrade))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here.") })
-        .layer(middleware::from_fn(cross_origin))
+        .layer(middleware::from_fn(cross_origin::cross_origin))
         .with_state(control)
-}
-
-/// Server-Sent Events and long polling come with a plain GET.
-async fn not_served(method: Method, headers: HeaderMap) -> Response {
-    let wants_events = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
-    let transport = if wants_events {
-        "ServerSentEvents"
-    } else {
-        "LongPolling"
-    };
-    if method == Method::GET || method == Method::POST || method == Method::DELETE {
-        return (
-            StatusCode::NOT_FOUND,
-            format!("{transport} transport not supported by this end point type"),
-        )
-            .into_response();
-    }
-    StatusCode::METHOD_NOT_ALLOWED.into_response()
 }
 
 async fn not_an_upgrade() -> Response {
@@ -93,45 +81,4 @@ async fn not_an_upgrade() -> Response {
         "Server connections are WebSockets.",
     )
         .into_response()
-}
-
-/// Lets pages of any origin in: who may use the service is for the access token to say. A preflight carries no token and is answered
-/// before anything is checked; every other answer carries the headers too, or a page would learn nothing of an error.
-async fn cross_origin(request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let asked_method = request
-        .headers()
-        .get(header::ACCESS_CONTROL_REQUEST_METHOD)
-        .cloned();
-    let asked_headers = request
-        .headers()
-        .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-        .cloned();
-    let is_preflight = request.method() == Method::OPTIONS && asked_method.is_some();
-    let mut response = if is_preflight {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        next.run(request).await
-    };
-    let Some(origin) = origin else {
-        return response;
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-        HeaderValue::from_static("true"),
-    );
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    if let (true, Some(method)) = (is_preflight, asked_method) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method);
-        headers.insert(
-            header::ACCESS_CONTROL_MAX_AGE,
-            HeaderValue::from_static("7200"),
-        );
-        if let Some(asked) = asked_headers {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
-        }
-    }
-    response
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse as _, Response};
 
 use super::Control;
 use crate::id::{ConnectionId, ConnectionToken, ShardId};
@@ -17,9 +17,6 @@ use crate::shard::admission::refusal::Refusal;
 use crate::shard::directory::Reservation;
 use crate::shard::pending::Expected;
 
-/// The transports that the service has.
-const SERVED: Transports = Transports::WEB_SOCKETS;
-
 pub(super) async fn negotiate(
     State(control): State<Control>,
     method: Method,
@@ -27,7 +24,11 @@ pub(super) async fn negotiate(
     RawQuery(query): RawQuery,
 ) -> Response {
     if method != Method::POST {
-        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response();
+        return Refusal {
+            headers: &[("allow", "POST")],
+            ..Refusal::new(405, "")
+        }
+        .into_response();
     }
     match answer(&control, &headers, query.as_deref().unwrap_or_default()) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
@@ -63,7 +64,7 @@ fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String,
         NegotiateVersion::Zero => ConnectionToken::from(connection_id),
         NegotiateVersion::One => ConnectionToken::new(random()?),
     };
-    let transports = token.transports() & SERVED;
+    let transports = token.transports();
     // What is promised here is kept, whichever server connection the client will be bound to: its app server takes no part in it.
     let is_stateful = control.gate.stateful_reconnect
         && request.wants_stateful_reconnect
@@ -88,20 +89,4 @@ fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String,
         transports,
     }
     .to_json())
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, self.text).into_response();
-        if let Some(challenge) = self
-            .challenge
-            .and_then(|challenge| HeaderValue::try_from(challenge).ok())
-        {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        response
-    }
 }

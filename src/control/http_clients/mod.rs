@@ -24,6 +24,7 @@ use crate::protocol::negotiate::Transport;
 use crate::routing::NewClient;
 use crate::shard::ShardPostbox;
 use crate::shard::outlet::Taken;
+use crate::shard::pending::TakeError;
 use crate::shard::place::ClientPlace;
 
 /// See the module.
@@ -53,11 +54,13 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClients {
-    /// The client of that identity. None if the token is not known, or belongs to another hub or user.
-    pub(super) fn get(&self, identity: &Identity) -> Option<Arc<HttpClient>> {
-        let table = self.table();
-        let client = table.get(&identity.token)?;
-        (client.identity == *identity).then(|| Arc::clone(client))
+    /// The client of that identity, if it is here. An error if its token belongs to another hub or user.
+    pub(super) fn get(&self, identity: &Identity) -> Result<Option<Arc<HttpClient>>, TakeError> {
+        match self.table().get(&identity.token) {
+            Some(client) if client.identity == *identity => Ok(Some(Arc::clone(client))),
+            Some(_) => Err(TakeError::Unknown),
+            None => Ok(None),
+        }
     }
 
     /// Keeps a client until it is removed.
@@ -154,10 +157,10 @@ impl HttpClient {
     }
 
     /// The next messages for the client, in order. None if there will be none any more.
-    pub(super) async fn next_messages(&self) -> Option<impl Iterator<Item = Bytes> + use<>> {
+    pub(super) async fn next_messages(&self) -> Option<Vec<Bytes>> {
         loop {
             match self.link.outlet().take() {
-                Taken::Messages(messages) => return Some(messages.into_iter()),
+                Taken::Messages(messages) => return Some(messages.into()),
                 Taken::Nothing => self.link.outlet().is_ready().await,
                 Taken::Ended => return None,
             }
@@ -259,16 +262,17 @@ mod tests {
         let (clients, (client, _mailbox)) =
             (HttpClients::default(), client(Transport::LongPolling));
         clients.insert(Arc::clone(&client));
-        assert!(clients.get(&identity(Some("alice"))).is_some());
-        assert!(clients.get(&identity(Some("bob"))).is_none());
-        assert!(clients.get(&identity(None)).is_none());
+        let is_found = |identity| clients.get(&identity).map(|found| found.is_some());
+        assert_eq!(is_found(identity(Some("alice"))), Ok(true));
+        assert_eq!(is_found(identity(Some("bob"))), Err(TakeError::Unknown));
+        assert_eq!(is_found(identity(None)), Err(TakeError::Unknown));
         let other_hub = Identity {
             hub: HubName::parse("other").unwrap(),
             ..identity(Some("alice"))
         };
-        assert!(clients.get(&other_hub).is_none());
+        assert_eq!(is_found(other_hub), Err(TakeError::Unknown));
         clients.remove(&client);
-        assert!(clients.get(&identity(Some("alice"))).is_none());
+        assert_eq!(is_found(identity(Some("alice"))), Ok(false));
     }
 
     #[test]
@@ -285,7 +289,7 @@ mod tests {
         assert!(!is_closed(&mailbox), "it has time to poll again");
         clients.remove_idle(late());
         assert!(is_closed(&mailbox));
-        assert!(clients.get(&identity(Some("alice"))).is_none());
+        assert!(clients.get(&identity(Some("alice"))).unwrap().is_none());
     }
 
     #[test]

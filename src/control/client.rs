@@ -1,0 +1,315 @@
+//! The endpoint of clients without a WebSocket: which request is for which transport, and what is refused.
+//!
+//! | | |
+//! |---|---|
+//! | `GET`, accepting `text/event-stream` | opens Server-Sent Events, and is their stream |
+//! | any other `GET` | opens long polling, or polls |
+//! | `POST` | brings what the client sends |
+//! | `DELETE` | ends long polling |
+//!
+//! Each names the connection token that the client got when it negotiated, and carries an access token. Texts and statuses are those of
+//! ASP.NET Core, where it has any.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+
+use super::http_clients::{HttpClient, Identity};
+use super::{Control, answers, long_polling, server_sent_events};
+use crate::frame::upgrade::query;
+use crate::id::ConnectionToken;
+use crate::limits::{POLL_INTERVAL_MAX, POST_BYTES_MAX};
+use crate::protocol::access_token::{AccessToken, Audience};
+use crate::protocol::negotiate::Transport;
+use crate::shard::admission::arrival::{Arriving, check_transport, place_client, user_of};
+use crate::shard::admission::identity::{bearer, hub_name, validate};
+use crate::shard::admission::refusal::Refusal;
+use crate::shard::mailbox::postbox_of;
+use crate::shard::pending::{TakeError, TokenUse};
+
+/// Answers a request that is no upgrade.
+pub(super) async fn client(
+    State(control): State<Control>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = match parts.method {
+        Method::GET if wants_events(&parts.headers) => stream(&control, &parts, peer).await,
+        Method::GET => {
+            let answer = poll(&control, &parts, peer).await;
+            return (long_polling::NO_CACHE, answer).into_response();
+        }
+        Method::POST => send(&control, &parts, body).await,
+        Method::DELETE => end(&control, &parts),
+        _ => Err(Refusal {
+            headers: &[("allow", "GET, POST, DELETE")],
+            ..Refusal::new(405, "")
+        }),
+    };
+    answer.into_response()
+}
+
+async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
+    let asked = Asked::new(control, parts)?;
+    match asked.present(control, Transport::ServerSentEvents)? {
+        Some(_) => Err(TakeError::InUse.into()),
+        None => {
+            let client = asked
+                .open(control, peer, Transport::ServerSentEvents)
+                .await?;
+            Ok(server_sent_events::stream(
+                client,
+                Arc::clone(&control.http_clients),
+            ))
+        }
+    }
+}
+
+async fn poll(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
+    let asked = Asked::new(control, parts)?;
+    match asked.present(control, Transport::LongPolling)? {
+        Some(client) => Ok(long_polling::poll(client, &control.http_clients).await),
+        None => {
+            let client = asked.open(control, peer, Transport::LongPolling).await?;
+            Ok(long_polling::first_poll(client, &control.http_clients))
+        }
+    }
+}
+
+async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+    let asked = Asked::new(control, parts)?;
+    let client = asked.client(control, |is_there| match is_there {
+        TokenUse::InUse(Transport::WebSockets) => Refusal {
+            headers: &[("allow", "GET")],
+            ..Refusal::new(
+                405,
+                "POST requests are not allowed for WebSocket connections.",
+            )
+        },
+        other => not_open(other),
+    })?;
+    // Who says how long it is need not send it.
+    if body.size_hint().lower() > POST_BYTES_MAX as u64 {
+        control.http_clients.remove(&client);
+        return Err(ReadError::TooLong.into());
+    }
+    // In the order in which requests have come, whichever has its body first.
+    let turn = client.turn_to_send().await;
+    let bytes = read(body).await.inspect_err(|error| {
+        if *error == ReadError::TooLong {
+            control.http_clients.remove(&client);
+        }
+    })?;
+    if !bytes.is_empty() {
+        let sent = client.send(bytes, turn).await;
+        sent.map_err(|_| Refusal::from(TakeError::Unknown))?;
+    }
+    Ok(answers::empty(StatusCode::OK))
+}
+
+fn end(control: &Control, parts: &Parts) -> Result<Response, Refusal> {
+    const NOT_THIS_WAY: &str = "Cannot terminate this connection using the DELETE endpoint.";
+    let asked = Asked::new(control, parts)?;
+    let client = asked.client(control, |is_there| match is_there {
+        TokenUse::InUse(Transport::WebSockets) => Refusal::bad_request(NOT_THIS_WAY),
+        other => not_open(other),
+    })?;
+    if client.transport() != Transport::LongPolling {
+        return Err(Refusal::bad_request(NOT_THIS_WAY));
+    }
+    control.http_clients.remove(&client);
+    Ok(answers::empty(StatusCode::ACCEPTED))
+}
+
+/// For a request that needs a client, where there is a connection token without one.
+fn not_open(token_use: TokenUse) -> Refusal {
+    match token_use {
+        TokenUse::Waiting => Refusal::bad_request("The connection has no transport yet."),
+        // It has just left, or is about to come.
+        TokenUse::InUse(_) => TakeError::Unknown.into(),
+    }
+}
+
+/// A request of somebody who may ask, about one connection.
+struct Asked<'a> {
+    parts: &'a Parts,
+    access_token: AccessToken,
+    identity: Identity,
+}
+
+impl<'a> Asked<'a> {
+    fn new(control: &Control, parts: &'a Parts) -> Result<Self, Refusal> {
+        let query = query_of(parts);
+        let hub = hub_name(query)?;
+        let authorization = text_of(&parts.headers, &header::AUTHORIZATION);
+        // Only what cannot have headers of its own, the event source of a browser, may put its token into the query.
+        let from_query = (parts.method == Method::GET).then(|| query::last(query, "access_token"));
+        let token = bearer(authorization).or(from_query.as_ref().and_then(Option::as_deref));
+        let access_token = validate(&control.gate.keys, token, Audience::Client(&hub))?;
+        let id = query::first(query, "id").filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| Refusal::bad_request("Connection ID required"))?;
+        let token = ConnectionToken::parse(&id).ok_or(TakeError::Unknown)?;
+        let user = user_of(&access_token).map(Into::into);
+        Ok(Self {
+            parts,
+            access_token,
+            identity: Identity { token, hub, user },
+        })
+    }
+
+    /// The client on that transport, if it is here already. A refusal if it is on another one, or may not be on this one.
+    fn present(
+        &self,
+        control: &Control,
+        transport: Transport,
+    ) -> Result<Option<Arc<HttpClient>>, Refusal> {
+        check_transport(&self.access_token, transport)?;
+        let client = control.http_clients.get(&self.identity)?;
+        match &client {
+            Some(client) if client.transport() != transport => {
+                Err(TakeError::OtherTransport(client.transport()).into())
+            }
+            Some(_) | None => Ok(client),
+        }
+    }
+
+    /// The client; if it is not here, a refusal for what its connection token is.
+    fn client(
+        &self,
+        control: &Control,
+        absent: impl FnOnce(TokenUse) -> Refusal,
+    ) -> Result<Arc<HttpClient>, Refusal> {
+        let Identity { token, hub, .. } = &self.identity;
+        if let Some(client) = control.http_clients.get(&self.identity)? {
+            return Ok(client);
+        }
+        let token_use = control.gate.pending.token_use(*token, hub, Instant::now());
+        Err(token_use.map_or_else(|| TakeError::Unknown.into(), absent))
+    }
+
+    /// Lets a client in that has negotiated, and binds it to this transport.
+    async fn open(
+        self,
+        control: &Control,
+        peer: SocketAddr,
+        transport: Transport,
+    ) -> Result<Arc<HttpClient>, Refusal> {
+        let Identity { token, hub, .. } = &self.identity;
+        let entry = control.directory.hub(hub)?;
+        let pending = &control.gate.pending;
+        let expected = pending.take(*token, hub, transport, Instant::now())?;
+        let arriving = Arriving {
+            query: query_of(self.parts),
+            headers: headers_of(&self.parts.headers),
+            peer,
+            transport,
+        };
+        let (new, place) = place_client(
+            &arriving,
+            &self.access_token,
+            &entry,
+            Some(expected),
+            &control.gate,
+            None,
+        )?;
+        let busy = || Refusal::unavailable("The service has as many clients as it may have.");
+        let postbox = postbox_of(&control.postboxes, place.shard).cloned();
+        let poll_interval_max = self.access_token.poll_interval_max();
+        let opened = HttpClient::open(
+            self.identity,
+            poll_interval_max.unwrap_or(POLL_INTERVAL_MAX),
+            postbox.ok_or_else(busy)?,
+            new,
+            place,
+        );
+        opened.await.ok_or_else(busy)
+    }
+}
+
+/// Why the body of a request is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum ReadError {
+    #[error("The request is longer than {POST_BYTES_MAX} bytes.")]
+    TooLong,
+    #[error("The request did not come in time.")]
+    Late,
+    #[error("The request cannot be read.")]
+    Broken,
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        let status = match error {
+            ReadError::TooLong => 413,
+            ReadError::Late => 408,
+            ReadError::Broken => 400,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<&axum::Error> for ReadError {
+    fn from(error: &axum::Error) -> Self {
+        let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| {
+            error.source()
+        });
+        let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+        if causes.any(|cause| cause.kind() == io::ErrorKind::TimedOut) {
+            Self::Late
+        } else {
+            Self::Broken
+        }
+    }
+}
+
+/// All of a request's body.
+async fn read(body: Body) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::with_capacity(body.size_hint().lower() as usize);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| ReadError::from(&error))?;
+        if bytes.len() + part.len() > POST_BYTES_MAX {
+            return Err(ReadError::TooLong);
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// Whether the event stream is among what the client accepts.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|media| media.split_once(';').map_or(media, |(media, _)| media))
+        .any(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn query_of(parts: &Parts) -> &str {
+    parts.uri.query().unwrap_or_default()
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Names and values of headers. They have been seen to be UTF-8 before.
+fn headers_of(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let texts = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), str::from_utf8(value.as_bytes())));
+    texts
+        .filter_map(|(name, value)| Some((name, value.ok()?)))
+        .collect()
+}
