@@ -81,6 +81,25 @@ fn a_public_address_needs_a_key_of_its_own() {
     );
 }
 
+/// It is for tests of the service itself, and asks nobody for a key.
+#[test]
+fn the_echo_is_in_no_help_and_on_no_public_address() {
+    let (_, help, _) = output_of(&["serve", "--help"]);
+    assert!(!help.contains("echo"), "{help}");
+    let (code, _, error) = output_of(&[
+        "serve",
+        "--access-key",
+        "a key of our own",
+        "--websocket-echo",
+        "0.0.0.0:0",
+    ]);
+    assert_eq!(code, Some(64));
+    assert!(
+        error.contains("0.0.0.0:0") && error.contains("echo"),
+        "{error}"
+    );
+}
+
 #[test]
 fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

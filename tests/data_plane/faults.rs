@@ -50,8 +50,15 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>, u16)> {
             1002,
         ),
         ("half a close code", vec![0x88, 0x81, 0, 0, 0, 0, 3], 1002),
+        ("close code 999", masked_close(999), 1002),
         ("close code 1005", masked_close(1005), 1002),
+        ("close code 1006", masked_close(1006), 1002),
         ("close code 2999", masked_close(2999), 1002),
+        (
+            "close reason not UTF-8",
+            vec![0x88, 0x84, 0, 0, 0, 0, 0x03, 0xe8, 0xc3, 0x28],
+            1007,
+        ),
     ]
 }
 
@@ -61,7 +68,12 @@ fn bad_frames_are_answered_with_their_close_code() {
     let mut servers = AppServer::connect_all(&stage, 1);
     let (mut neighbour, _) = Client::connect(&stage, &mut servers);
     let mut for_clients = bad_frames();
-    for_clients.push(("text not UTF-8", frame(Data::Text, true, &[0xff]), 1007));
+    for_clients.push(("text not UTF-8", frame(Data::Text, true, b"\xc3\x28"), 1007));
+    let cut = [
+        frame(Data::Text, false, b"\xc3"),
+        frame(Data::Continue, true, b""),
+    ];
+    for_clients.push(("text that ends inside a character", cut.concat(), 1007));
     for (what, bytes, code) in &for_clients {
         let (mut client, _) = Client::connect(&stage, &mut servers);
         client.peer.send_raw(bytes);

@@ -185,7 +185,8 @@ impl Peer {
                 Event::Close(frame) => {
                     Heard::Close(frame.map_or(1005, |frame| u16::from(frame.code)))
                 }
-                Event::Ping(_) => continue,
+                // signalrcore takes the payload of any frame for hub messages.
+                Event::Ping(_) => panic!("the service sends no pings of WebSocket"),
             });
         }
     }

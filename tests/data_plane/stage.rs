@@ -148,16 +148,20 @@ impl Stage {
         started.elapsed()
     }
 
+    /// Where messages are sent back, if the service was told to.
+    pub(crate) fn echo_address(&self) -> SocketAddr {
+        let service = self.service.as_ref().expect("a service in this process");
+        service.echo_address().expect("an echo")
+    }
+
     /// Sockets that the service has open: its listeners and all connections.
     pub(crate) fn socket_count(&self) -> usize {
-        let port = format!(":{:04X}", self.address.port());
-        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-        let is_open = |row: &&str| {
-            let fields: Vec<&str> = row.split_whitespace().collect();
-            // Without an inode it is only the kernel that still knows it.
-            fields[1].ends_with(&port) && fields[9] != "0"
-        };
-        table.lines().skip(1).filter(is_open).count()
+        socket_count(self.address)
+    }
+
+    /// The same of the address on which messages are sent back.
+    pub(crate) fn echo_socket_count(&self) -> usize {
+        socket_count(self.echo_address())
     }
 
     fn inspector(&self) -> &Inspector {
@@ -205,6 +209,18 @@ impl Drop for Stage {
             self.drain();
         }
     }
+}
+
+/// Open sockets of this process with this local address.
+fn socket_count(address: SocketAddr) -> usize {
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let is_open = |row: &&str| {
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        // Without an inode it is only the kernel that still knows it.
+        fields[1].ends_with(&port) && fields[9] != "0"
+    };
+    table.lines().skip(1).filter(is_open).count()
 }
 
 fn runtime() -> Runtime {
