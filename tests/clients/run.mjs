@@ -1,7 +1,7 @@
 // Runs the suites over every combination that must work, and counts.
 //
 //   node run.mjs                 everything
-//   node run.mjs --app selfhost  the hub suite against plain ASP.NET Core SignalR: checks the tests themselves
+//   node run.mjs --app selfhost  what a service is not needed for, against plain ASP.NET Core SignalR: checks the tests
 //   node run.mjs --transport sse only the runs with clients on this transport
 //   node run.mjs hub/streams     only the files whose path contains this
 //
@@ -19,7 +19,7 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 
 // Where a run names none, clients are on WebSockets and of Microsoft's newest release, and nothing is in front of the service.
 const runs = [
-  { folders: ['hub', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
+  { folders: ['hub', 'transports', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse' },
@@ -27,16 +27,20 @@ const runs = [
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'nginx' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'haproxy' },
-  { folders: ['hub', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
+  { folders: ['hub', 'transports', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4, transport: 'sse' },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
 ].map(complete);
-const calibration = ['websockets', 'sse', 'longpolling'].map((transport) => complete({ folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport }));
+const calibration = [
+  { folders: ['hub', 'transports', 'page'], app: 'selfhost', connections: 0, shards: 0 },
+  { folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport: 'sse' },
+  { folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport: 'longpolling' },
+].map(complete);
 
 // What does not depend on the app server need not run again with another one.
-const withoutApp = /(tokens|negotiate|demo_page|example_page)\.test/;
+const withoutApp = /(tokens|negotiate|demo_page|example_page|endpoint|nothing_left|slow_readers)\.test/;
 
 // What sends WebSocket frames by hand says nothing about another transport.
 const onWebSockets = /handshake\.test/;

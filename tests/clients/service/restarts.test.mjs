@@ -1,8 +1,9 @@
-// The app server and the service are restarted, in either order: clients that reconnect by themselves come back and work.
+// The app server and the service are restarted, in either order: clients that reconnect by themselves come back and work,
+// whatever their transport.
 
 import { after, afterEach, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { App, Rig, Service, protocols } from '../support/rig.mjs';
+import { App, Rig, Service, kinds } from '../support/rig.mjs';
 
 const rig = await Rig.start();
 after(() => rig.stop());
@@ -21,7 +22,7 @@ const restarts = {
 
 for (const [what, steps] of Object.entries(restarts)) {
   test(what, async () => {
-    const clients = await rig.clients(6, (index) => ({ protocol: protocols[index % 2], user: `user${index}`, reconnect: true }));
+    const clients = await rig.clients(2 * kinds.length, (index) => ({ ...kinds[index % kinds.length], user: `user${index}`, reconnect: true }));
     const before = clients.map((client) => client.id);
     for (const step of steps) await step();
     await Promise.all(clients.map((client) => client.reconnected()));

@@ -48,6 +48,12 @@ export class Exchange {
     return within(ms, whole, () => `no end of the answer to ${this.what}; so far it is ${JSON.stringify(this.body.toString().slice(-300))}`);
   }
 
+  // The end of the connection, whether the answer was complete or not.
+  async gone(ms = patienceMs) {
+    const closed = this.#response.then((response) => response.closed || new Promise((resolve) => response.once('close', resolve)));
+    await within(ms, closed, () => `the answer to ${this.what} goes on`);
+  }
+
   // Waits until the body is as `enough(text)` wants it.
   async until(enough, what) {
     await this.pieces.until(() => enough(this.body.toString()), what);

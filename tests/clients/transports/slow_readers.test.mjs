@@ -1,0 +1,55 @@
+// A client that does not read its event stream, or does not poll, is closed once too much waits for it. Nobody else waits for it, and
+// nobody else loses anything.
+
+import { after, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { Rig, kinds, unlessService } from '../support/rig.mjs';
+import { HttpConnection } from '../support/http.mjs';
+import { handshakes } from '../support/raw.mjs';
+
+const rig = await Rig.start();
+after(() => rig.stop());
+
+// Far more than the kernel buffers of one connection hold.
+const count = 400;
+const size = 100_000;
+
+test('who does not take what it is sent is closed, the others get everything in order', { skip: unlessService }, async () => {
+  const streaming = await HttpConnection.streaming(rig);
+  await streaming.say(handshakes.json);
+  await streaming.stream.until((text) => text.includes('"hello"'), 'hello');
+  await streaming.stream.pause();
+  const polling = await HttpConnection.polling(rig);
+  await polling.say(handshakes.json);
+  await polling.pollUntil((text) => text.includes('"hello"'), 'hello');
+
+  const [sender, ...readers] = [await rig.client(kinds[0]), ...await rig.clients(kinds.length, (index) => kinds[index])];
+  const text = (index) => `${index} `.padEnd(size, 'x');
+  for (let index = 0; index < count; index += 1) await sender.invoke('Broadcast', text(index));
+  for (const reader of readers) {
+    await reader.inbox.until(() => reader.texts('all').length === count, `${count} messages`);
+    assert.ok(reader.texts('all').every((each, index) => each === text(index)), 'messages are missing or out of order');
+    assert.deepEqual(reader.changes.items, []);
+  }
+
+  for (const slow of [streaming, polling]) await rig.app.event('disconnected', slow.id);
+  await streaming.stream.resume();
+  await streaming.stream.gone();
+  assert.ok(streaming.stream.body.length < count * size, 'the slow reader got everything: nothing limits what waits for it');
+  for (const slow of [streaming, polling]) assert.equal((await slow.post('{"type":6}\x1e').answer()).status, 404);
+});
+
+test('who is slow but reads gets everything', async () => {
+  const connection = await HttpConnection.polling(rig);
+  await connection.say(handshakes.json);
+  await connection.pollUntil((text) => text.includes('"hello"'), 'hello');
+  const sender = await rig.client();
+  for (let index = 0; index < 30; index += 1) {
+    // Less than what may wait for a client.
+    for (let part = 0; part < 5; part += 1) await sender.invoke('ToConn', connection.id, `${index}.${part} `.padEnd(size, 'x'));
+    const text = await connection.pollUntil((body) => body.includes(`${index}.4 `), 'the last of five messages');
+    assert.deepEqual([...text.matchAll(/"(\d+\.\d) /g)].map(([, name]) => name), Array.from({ length: 5 }, (_, part) => `${index}.${part}`));
+  }
+});
+
+test('no relay crossed a shard', () => rig.assertNoRelayCrossed());
