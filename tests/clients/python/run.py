@@ -16,7 +16,7 @@ from support.suite import TESTS
 
 # Only what hangs takes as long.
 TEST_SECONDS = 90
-MODULES = ['hub']
+MODULES = ['hub', 'connections', 'service', 'redirects']
 
 
 def main():
@@ -82,6 +82,8 @@ def run_test(test, rig):
         faulthandler.dump_traceback(all_threads=True)
         failures.append(f'hangs: it was at\n{"".join(traceback.format_stack(sys._current_frames()[body.ident]))}')
     attempt(failures, rig.end_test)
+    if not failures:
+        attempt(failures, rig.assert_at_rest)
     if failures:
         return 'failed', '\n'.join(failures)
     return 'passed', f'{(time.monotonic() - started) * 1000:.0f} ms'

@@ -7,6 +7,7 @@ through its transport.
 import asyncio
 import threading
 import uuid
+from urllib.parse import parse_qs, urlsplit
 
 from pysignalr.client import ClientStream, SignalRClient
 from pysignalr.messages import CancelInvocationMessage, InvocationClientStreamMessage
@@ -73,6 +74,11 @@ class PysignalrClient(Client):
     def round_trip(self):
         """Seconds that the last WebSocket ping and its pong took; 0 as long as there was none."""
         return eventually('a WebSocket pong', lambda: self._library._transport._ws.latency)
+
+    @property
+    def negotiated_id(self):
+        [connection_id] = parse_qs(urlsplit(self._library._transport._url).query)['id']
+        return connection_id
 
     def _call(self, completion, method, arguments):
         _run(self._library.send(method, arguments, _into(completion)))

@@ -112,10 +112,10 @@ class Rig:
         self.at_the_end(client.stop)
         return client
 
-    def service_url(self, token):
+    def service_url(self, token, port=None):
         """Where a client goes that has a token of the service already. In the query as well, for requests without the header."""
         query = urllib.parse.urlencode({'hub': 'chat', 'asrs.op': '/chat', 'access_token': token})
-        return f'http://127.0.0.1:{self.service.port}/client/?{query}'
+        return f'http://127.0.0.1:{port or self.service.port}/client/?{query}'
 
     def fence(self, sender, receivers):
         """After this, whatever `sender` caused before has arrived at `receivers` or never will."""
@@ -130,14 +130,20 @@ class Rig:
         self._ends.append(action)
 
     def end_test(self):
-        while self._ends:
-            self._ends.pop()()
+        """Undoes it, the last first; all of it, whatever fails."""
+        if self._ends:
+            try:
+                self._ends.pop()()
+            finally:
+                self.end_test()
 
     def assert_at_rest(self):
         """No client is left, nor a descriptor of one."""
-        eventually('the service lists no client', lambda: self.service.clients() == [])
-        at_rest = self._sockets_at_rest
-        eventually(f'the service holds {at_rest} sockets again', lambda: self.service.sockets() == at_rest)
+        if not self.has_service:
+            return
+        eventually(lambda: f'the service lists no client, but {self.service.clients()}', lambda: self.service.clients() == [])
+        held = lambda: f'the service holds {self._sockets_at_rest} sockets as before the test, but {self.service.sockets()}'
+        eventually(held, lambda: self.service.sockets() == self._sockets_at_rest)
 
     def stop(self):
         self.app.process.stop()

@@ -3,7 +3,8 @@
 What one has to know to drive it:
 
 * It sends the call for a stream before anybody can subscribe, so receiving pauses meanwhile.
-* `stop()` closes the socket and waits for the thread that reads from it, which the next message wakes.
+* `stop()` closes the socket and waits for the thread that reads from it, which the next message wakes. One that comes before the socket
+  is closed would be taken for a handshake, and the socket forgotten.
 * From the answer to a poll it hands over only the first hub message; each further answer releases one more. So whoever waits keeps calling.
 * It has no call to cancel a stream and none to get the answer to one that it uploads, though it has the messages for both.
 * It does not answer what the hub asks.
@@ -12,6 +13,7 @@ What one has to know to drive it:
 import threading
 import uuid
 
+from signalrcore.hub.errors import HubConnectionError
 from signalrcore.hub_connection_builder import HubConnectionBuilder
 from signalrcore.messages.cancel_invocation_message import CancelInvocationMessage
 from signalrcore.messages.invocation_message import InvocationClientStreamMessage
@@ -53,7 +55,7 @@ class SignalrcoreClient(Client):
         self._library.on('recv', lambda arguments: self.inbox.push(tuple(arguments)))
         self._library.on('hello', self.hellos.push)
         if way.transport == 'longpolling':
-            self.meanwhile = lambda: self.send('Nothing')
+            self.meanwhile = self._release
 
     def start(self):
         self.begin()
@@ -71,12 +73,24 @@ class SignalrcoreClient(Client):
             ending.join(0.02)
             if not ending.is_alive():
                 return
-            if self.hellos.items:
+            if self._reads_from_closed_socket():
                 self._app.call(f'/conn/{self.id}/goodbye')
         raise Missing('stop() does not return')
 
+    def _reads_from_closed_socket(self):
+        socket = getattr(self._library.transport._client, 'sock', None)
+        return socket is not None and socket.fileno() == -1
+
     def send(self, method, *arguments):
         self._library.send(method, list(arguments))
+
+    def send_raw(self, data):
+        """Whatever one likes, below the library's hub protocol."""
+        self._library.transport._client.send(data)
+
+    @property
+    def negotiated_id(self):
+        return self._library.transport.connection_id
 
     def stream(self, method, *arguments):
         with self._receiving:
@@ -94,6 +108,13 @@ class SignalrcoreClient(Client):
     def upload_unanswered(self, method, items):
         """As the library does it: without an id, so that nobody answers."""
         self._send_subject(Subject(), method, items)
+
+    def _release(self):
+        """Makes the service answer one more poll, if the connection is still there."""
+        try:
+            self.send('Nothing')
+        except (HubConnectionError, ValueError):
+            pass
 
     def _call(self, completion, method, arguments):
         call = str(uuid.uuid4())

@@ -11,14 +11,14 @@ class Missing(AssertionError):
 
 
 def eventually(what, condition, seconds=PATIENCE):
-    """Asks again and again until `condition` gives something true; for state that nobody announces."""
+    """Asks again and again until `condition` gives something true; for state that nobody announces. `what` may be a function of no arguments."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise Missing(f'not within {seconds} s: {what}')
+            raise Missing(f'not within {seconds} s: {what() if callable(what) else what}')
         time.sleep(0.02)
 
 

@@ -21,6 +21,11 @@ class Way:
         transport = '' if self.transport == 'websockets' else f' {self.transport}'
         return f'{self.library} {self.protocol}{transport}'
 
+    @property
+    def shows_close(self):
+        """Whether a Close message is certain to be seen: signalrcore drops the event that it reads together with the end of the stream."""
+        return self.transport != 'sse'
+
     def new_client(self, **options):
         return _LIBRARIES[self.library](self, **options)
 
