@@ -122,7 +122,7 @@ fn many_are_closed_in_slices() {
             required_server_id: None,
             open_body: Vec::new(),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
-            transport: crate::protocol::negotiate::Transport::WebSockets,
+            transport: Transport::WebSockets,
             is_stateful: false,
             expiry,
         };

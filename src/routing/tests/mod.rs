@@ -25,6 +25,7 @@ mod stateful;
 mod supervision;
 mod surveys;
 mod survival;
+mod transports;
 mod user_groups;
 
 use std::cell::RefCell;
@@ -43,6 +44,8 @@ use crate::frame::websocket::MessageKind;
 use crate::id::{ConnectionId, ShardId};
 use crate::limits::HUB_HANDSHAKE_TIMEOUT;
 use crate::protocol::hub::HubProtocol;
+use crate::protocol::hub::handshake::close_message;
+use crate::protocol::negotiate::Transport;
 use crate::protocol::service::{
     CloseConnection, ConnectionData, DataMessageType, HandshakeRequest, Message, Payloads,
     ServerConnectionType, encode_open_connection_body,
@@ -126,6 +129,7 @@ struct Profile {
     /// The shard that its id names, if not the one where it lives.
     home: Option<u16>,
     required_server_id: Option<&'static str>,
+    transport: Transport,
 }
 
 impl Default for Profile {
@@ -135,6 +139,7 @@ impl Default for Profile {
             protocol: HubProtocol::Json,
             home: None,
             required_server_id: None,
+            transport: Transport::WebSockets,
         }
     }
 }
@@ -150,6 +155,14 @@ impl Profile {
     fn speaking(protocol: HubProtocol) -> Self {
         Self {
             protocol,
+            ..Self::default()
+        }
+    }
+
+    fn over(transport: Transport, protocol: HubProtocol) -> Self {
+        Self {
+            protocol,
+            transport,
             ..Self::default()
         }
     }
@@ -263,13 +276,17 @@ impl World {
 
     /// The app server sends data to one of its clients.
     fn send_data(&mut self, client: ClientEnd, payload: &str, data_type: DataMessageType) {
+        self.send_bytes_to(client, payload.as_bytes(), data_type);
+    }
+
+    fn send_bytes_to(&mut self, client: ClientEnd, payload: &[u8], data_type: DataMessageType) {
         let id = self.id(client);
         let server = self.clients[client.0].server.expect("it is bound");
         self.send(
             server,
             ConnectionData {
                 connection_id: id.into(),
-                payload: payload.as_bytes(),
+                payload,
                 data_type,
                 ..ConnectionData::default()
             },
@@ -287,7 +304,8 @@ impl World {
     }
 
     fn say_goodbye(&mut self, client: ClientEnd) {
-        self.send_data(client, "{\"type\":7}\u{1e}", DataMessageType::Close);
+        let goodbye = close_message(&self.clients[client.0].protocol, None, false);
+        self.send_bytes_to(client, &goodbye, DataMessageType::Close);
     }
 
     fn close_from_server(&mut self, client: ClientEnd) {
@@ -370,7 +388,7 @@ impl World {
             required_server_id: profile.required_server_id.map(Into::into),
             open_body: encode_open_connection_body(&[], &[], "?hub=chat"),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
-            transport: crate::protocol::negotiate::Transport::WebSockets,
+            transport: profile.transport,
             is_stateful: true,
             expiry: self.expiry,
         };

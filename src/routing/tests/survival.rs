@@ -235,7 +235,7 @@ fn so_many_clients_may_be_away_and_no_more() {
             required_server_id: None,
             open_body: encode_open_connection_body(&[], &[], "?hub=chat"),
             handshake_timeout: HUB_HANDSHAKE_TIMEOUT,
-            transport: crate::protocol::negotiate::Transport::WebSockets,
+            transport: Transport::WebSockets,
             is_stateful: true,
             expiry: None,
         };

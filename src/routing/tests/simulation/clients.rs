@@ -97,12 +97,19 @@ impl Simulation {
         let shard = server.map_or(shard, |end| self.world.servers[end.0].shard);
         let is_moved = self.random.one_in(4);
         let user = self.random.pick(&[None, Some(USERS[0]), Some(USERS[1])]);
+        let transport = self.random.pick(&[
+            Transport::WebSockets,
+            Transport::ServerSentEvents,
+            Transport::LongPolling,
+        ]);
         let protocols = [HubProtocol::Json, HubProtocol::MessagePack];
+        let choice = if transport.is_text_only() { 1 } else { 2 };
         let profile = Profile {
             user,
-            protocol: protocols[self.random.below(2)].clone(),
+            protocol: protocols[self.random.below(choice)].clone(),
             home: is_moved.then(|| self.random.below(self.world.routers.len()) as u16),
             required_server_id: matches!(sticky, Sticky::Required(_)).then_some(server_id),
+            transport,
         };
         self.log(format_args!(
             "a client of hub {} is placed on shard {shard}, server connection {:?}, {sticky:?}",
