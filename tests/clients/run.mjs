@@ -20,17 +20,15 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 // Where a run names none, clients are on WebSockets and of Microsoft's newest release, and nothing is in front of the service.
 const runs = [
   { folders: ['hub', 'transports', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
-  { folders: ['hub'], app: 'reference', connections: 1, shards: 1 },
+  { folders: ['hub'], app: 'reference', connections: 1, shards: 1, signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4, transport: 'longpolling' },
-  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'nginx' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'haproxy' },
   { folders: ['hub', 'transports', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
-  { folders: ['hub'], app: 'sdk', connections: 1, shards: 1 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
-  { folders: ['hub'], app: 'sdk', connections: 5, shards: 4, transport: 'sse' },
+  { folders: ['hub'], app: 'sdk', connections: 1, shards: 1, transport: 'sse' },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
 ].map(complete);
 const calibration = [
