@@ -74,6 +74,7 @@ counters! {
     Total accepted: "Connections accepted",
     Total refused: "Connections refused with an HTTP status",
     Total handed_over: "Connections handed over to the control plane",
+    Total handed_back: "Connections taken back from the control plane because they asked for an upgrade",
     Total clients_opened: "Client connections reported to an app server",
     Total clients_resumed: "Client connections that have gone on on another socket",
     Total clients_not_resumed: "Client connections that have ended because they did not come back in time",

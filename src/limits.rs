@@ -16,7 +16,7 @@ pub const ADDRESS_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Time in which a request head has to be complete. Later: the connection is closed without an answer.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that may follow a request head before its answer. More: 400.
+/// Bytes that may follow a request head before its answer. More: 400; on the control plane they are not read before the answer has gone.
 pub const EARLY_BYTES_MAX: usize = 16 * 1024;
 /// Connections of one shard that are being admitted at a time. More: the shard stops accepting until one is done.
 pub const ADMISSIONS_MAX: usize = 4096;
@@ -30,6 +30,18 @@ pub const PENDING_CONNECTIONS_MAX: usize = 200_000;
 pub const PENDING_CONNECTION_LIFETIME: Duration = Duration::from_secs(5);
 /// Descriptors that are kept for other things than connections of clients and app servers.
 pub const DESCRIPTORS_RESERVED: usize = 256;
+
+// --- Plain HTTP, served by the control plane ---
+
+/// Connections that wait for the control plane. More: 503.
+pub const HANDED_OVER_DEPTH: usize = 4096;
+/// Connections that wait to be taken back by a shard. More: 503.
+pub const HANDED_BACK_DEPTH: usize = 1024;
+/// Time between two requests on one connection. Longer: it is closed. Proxies keep connections for less (nginx for 60 s), so that they do
+/// not send a request into one that is being closed.
+pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(75);
+/// Time in which a request's body has to come. Later: the request fails, and its connection ends.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 // --- Client connections ---
 

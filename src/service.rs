@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{ConfigError, ServiceConfig};
 use crate::control::http_clients::remove_idle_clients;
@@ -15,7 +15,10 @@ use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
 use crate::inspector::Inspector;
-use crate::limits::{ADDRESS_IN_USE_MAX, ADDRESS_RETRY_DELAY, DESCRIPTORS_RESERVED, MAILBOX_DEPTH};
+use crate::limits::{
+    ADDRESS_IN_USE_MAX, ADDRESS_RETRY_DELAY, DESCRIPTORS_RESERVED, DRAIN_TIMEOUT,
+    HANDED_OVER_DEPTH, MAILBOX_DEPTH,
+};
 use crate::shard::admission::gate::{Gate, Sockets};
 use crate::shard::admission::identity::random;
 use crate::shard::directory::Directory;
@@ -26,8 +29,7 @@ use crate::shard::ring::wake::Wake;
 use crate::shard::{self, Delivery, Environment, Listeners, ShardError};
 
 const BACKLOG: i32 = 4096;
-/// Connections that wait for the control plane.
-const HANDED_OVER_DEPTH: usize = 4096;
+
 /// Why a service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -58,7 +60,10 @@ pub struct Service {
     echo: Option<SocketAddr>,
     inspector: Inspector,
     shards: Vec<JoinHandle<()>>,
-    control_tasks: Vec<tokio::task::JoinHandle<()>>,
+    control: tokio::task::JoinHandle<()>,
+    /// Tells the control plane that the service stops.
+    draining: watch::Sender<bool>,
+    admin_task: Option<tokio::task::JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<ShardError>,
 }
 
@@ -121,14 +126,13 @@ impl Service {
             postboxes: Arc::clone(inspector.postboxes()),
             http_clients: Arc::default(),
         };
-        let mut control_tasks = vec![
-            tokio::spawn(remove_idle_clients(Arc::clone(&control.http_clients))),
-            tokio::spawn(control::serve(handed_over, control)),
-        ];
+        let (draining, is_draining) = watch::channel(false);
+        let control = tokio::spawn(control::serve(handed_over, control, is_draining));
+        let mut admin_task = None;
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
-                control_tasks.push(tokio::spawn(serve_admin(listener, inspector.clone())));
+                admin_task = Some(tokio::spawn(serve_admin(listener, inspector.clone())));
                 Some(address)
             }
             None => None,
@@ -143,7 +147,9 @@ impl Service {
             echo,
             inspector,
             shards,
-            control_tasks,
+            control,
+            draining,
+            admin_task,
             failures,
         })
     }
@@ -183,6 +189,7 @@ impl Service {
 
     /// Closes all connections in good order and ends all shards.
     pub async fn drain(mut self) -> Result<(), ShardError> {
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         for postbox in self.inspector.postboxes().iter() {
             let mut delivery = Delivery::Drain;
             while let Err(back) = postbox.post(delivery) {
@@ -190,6 +197,7 @@ impl Service {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+        self.draining.send_replace(true);
         let shards = self.shards;
         let joined = tokio::task::spawn_blocking(move || {
             for shard in shards {
@@ -198,7 +206,14 @@ impl Service {
             }
         });
         let _ = joined.await;
-        for task in self.control_tasks {
+        // Shards have ended the clients that it serves for them; what else it is at work on gets the rest of the time.
+        if tokio::time::timeout_at(deadline, &mut self.control)
+            .await
+            .is_err()
+        {
+            self.control.abort();
+        }
+        if let Some(task) = self.admin_task {
             task.abort();
         }
         match self.failures.try_recv() {

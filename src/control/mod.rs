@@ -1,18 +1,15 @@
 //! The control plane: HTTP on ordinary tokio threads.
 //!
-//! Shards hand over every connection whose first request is not an upgrade, with the bytes that they have read. A connection serves
-//! one request and is closed: what follows on it could be an upgrade, which belongs to a shard.
+//! Shards hand over every connection whose first request is not an upgrade, with the bytes that they have read. A connection is kept
+//! from request to request; when an upgrade comes, it goes back to the shard that it has come from.
 
 pub mod admin;
 mod answers;
 mod client;
 mod connection;
-mod cross_origin;
-pub mod http_clients;
-mod long_polling;
+mod exchange;
 mod negotiate;
-mod rewound;
-mod server_sent_events;
+mod reader;
 
 use std::sync::Arc;
 
@@ -21,9 +18,11 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
-use self::http_clients::HttpClients;
+use self::connection::Serving;
+use self::reader::Deadlines;
 use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
 use crate::shard::directory::Directory;
@@ -43,17 +42,40 @@ pub struct Control {
     pub http_clients: Arc<HttpClients>,
 }
 
-/// Serves connections as shards hand them over, until there are no shards any more.
-pub async fn serve(mut handed_over: mpsc::Receiver<HandedOver>, control: Control) {
-    let router = router(control);
-    while let Some(connection) = handed_over.recv().await {
-        let router = router.clone();
-        tokio::spawn(async move {
-            let peer = connection.peer;
-            if let Err(error) = connection::serve(connection, router).await {
-                tracing::debug!(%peer, %error, "a request could not be served");
+/// Serves connections as shards hand them over, until the service stops and the last request has been answered.
+pub async fn serve(
+    mut handed_over: mpsc::Receiver<HandedOver>,
+    control: Control,
+    is_draining: watch::Receiver<bool>,
+) {
+    let serving = Serving {
+        router: router(control),
+        deadlines: Deadlines::default(),
+        is_draining,
+    };
+    let mut until = serving.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(connection) = handed_over.recv() => {
+                connections.spawn(serve_connection(connection, serving.clone()));
             }
-        });
+            Some(_) = connections.join_next() => {}
+            () = until.drain() => break,
+        }
+    }
+    // Shards refuse what comes from now on. What is on its way is served.
+    handed_over.close();
+    while let Some(connection) = handed_over.recv().await {
+        connections.spawn(serve_connection(connection, serving.clone()));
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve_connection(connection: HandedOver, serving: Serving) {
+    let peer = connection.peer;
+    if let Err(error) = connection::serve(connection, serving).await {
+        tracing::debug!(%peer, %error, "a connection cannot be served");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Admission of client connections that are WebSockets.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use socket2::SockRef;
@@ -31,7 +31,7 @@ pub(super) async fn admit_client(
     let token = validate(&admission.gate.keys, token, Audience::Client(&hub))?;
     check_transport(&token, Transport::WebSockets)?;
     let key = head.check_upgrade()?;
-    let hold = admission.hold_socket()?;
+    let hold = admission.hold_socket(asked.hold.take())?;
     let entry = admission.directory.hub(&hub)?;
     let expected = match expected(&asked.head, &entry, admission)? {
         Arrival::New(expected) => expected,
@@ -65,8 +65,8 @@ pub(super) async fn admit_client(
 }
 
 /// The kernel watches for clients that stop reading; a limit on what waits for them would not see one for whom little does.
-pub(super) fn watch_for_stalling(fd: &OwnedFd) {
-    let stall = SockRef::from(fd).set_tcp_user_timeout(Some(CLIENT_STALL_MAX));
+pub(crate) fn watch_for_stalling(socket: &impl AsFd) {
+    let stall = SockRef::from(socket).set_tcp_user_timeout(Some(CLIENT_STALL_MAX));
     if let Err(error) = stall {
         tracing::debug!(%error, "a client cannot be watched for stalling");
     }

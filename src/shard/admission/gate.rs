@@ -65,15 +65,17 @@ impl Drop for SocketHold {
     }
 }
 
-/// A connection for the control plane.
+/// A connection on its way from a shard to the control plane, or back.
 #[derive(Debug)]
 pub struct HandedOver {
     /// Its socket.
     pub stream: std::net::TcpStream,
     /// Counts the socket.
     pub hold: SocketHold,
-    /// What has been read from it.
+    /// What has been read from it: a request, or its beginning, and what came behind it.
     pub received: Vec<u8>,
     /// Who is at the other end.
     pub peer: SocketAddr,
+    /// The way back to the shard that has accepted it.
+    pub home: tokio::sync::mpsc::Sender<Self>,
 }

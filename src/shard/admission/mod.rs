@@ -1,7 +1,8 @@
 //! From an accepted socket to an upgraded connection: request head, token, server connection, 101.
 //!
 //! Each connection is a short-lived task with a deadline. Whatever is not an upgrade to `/client` or `/server` is handed over to the
-//! control plane, with the bytes read so far. A connection that cannot be served is refused with an HTTP status: an app server that
+//! control plane, with the bytes read so far. When its next request is such an upgrade after all, it comes back, and what has been read of
+//! it by then comes with it. A connection that cannot be served is refused with an HTTP status: an app server that
 //! was accepted and then dropped would come back at once, one that is refused backs off.
 
 pub(crate) mod arrival;
@@ -21,11 +22,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
 use self::client::admit_client;
-use self::echo::admit_echo;
+pub(crate) use self::client::watch_for_stalling;
 use self::gate::{Gate, HandedOver, SocketHold};
 use self::refusal::Refusal;
 use self::server::admit_server;
@@ -35,7 +37,7 @@ use super::environment::{Environment, PanicWatch};
 use crate::counters::Counters;
 use crate::frame::upgrade::{self as http, RequestHead, UpgradeKey};
 use crate::id::ShardId;
-use crate::limits::{ADMISSIONS_MAX, EARLY_BYTES_MAX, REQUEST_HEAD_TIMEOUT};
+use crate::limits::{ADMISSIONS_MAX, EARLY_BYTES_MAX, HANDED_BACK_DEPTH, REQUEST_HEAD_TIMEOUT};
 
 /// Time until it is tried again to accept, after the system had no descriptor or memory for it.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -59,6 +61,18 @@ pub(super) struct Admission {
     gate: Arc<Gate>,
     watch: PanicWatch,
     running: Cell<usize>,
+    /// The way back from the control plane.
+    home: mpsc::Sender<HandedOver>,
+}
+
+/// A connection, before its head is complete.
+struct Arrived {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// What has been read from it, by the control plane.
+    received: Vec<u8>,
+    /// Counts the socket, if it has been counted already.
+    hold: Option<SocketHold>,
 }
 
 /// A request whose head is complete.
@@ -69,11 +83,36 @@ struct Asked<'a> {
     /// The head, and what came behind it.
     received: Vec<u8>,
     head_bytes: usize,
+    /// Counts the socket, if it has been counted already.
+    hold: Option<SocketHold>,
+}
+
+/// What an upgrade asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Client,
+    Server,
+}
+
+impl Endpoint {
+    /// None for any request that does not belong to a shard.
+    pub(crate) fn of(head: &RequestHead) -> Option<Self> {
+        match head.path().trim_end_matches('/') {
+            "/client" if head.wants_websocket() => Some(Self::Client),
+            "/server" if head.wants_websocket() => Some(Self::Server),
+            _ => None,
+        }
+    }
 }
 
 impl Admission {
-    pub(super) fn new(environment: &Environment, shard: Rc<RefCell<Shard>>) -> Self {
-        Self {
+    /// With what the control plane gives back.
+    pub(super) fn new(
+        environment: &Environment,
+        shard: Rc<RefCell<Shard>>,
+    ) -> (Rc<Self>, mpsc::Receiver<HandedOver>) {
+        let (home, handed_back) = mpsc::channel(HANDED_BACK_DEPTH);
+        let admission = Rc::new(Self {
             shard_id: environment.shard,
             shard,
             directory: Arc::clone(&environment.directory),
@@ -81,7 +120,9 @@ impl Admission {
             gate: Arc::clone(&environment.gate),
             watch: PanicWatch::new(environment),
             running: Cell::new(0),
-        }
+            home,
+        });
+        (admission, handed_back)
     }
 }
 
@@ -90,28 +131,17 @@ pub(super) async fn accept(listener: TcpListener, entrance: Entrance, admission:
     let _watch = admission.watch.clone();
     let listener = tokio_uring::net::TcpListener::from_std(listener);
     loop {
-        if admission.running.get() >= ADMISSIONS_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
-        }
+        admission.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 admission.counters.accepted.increment();
-                admission.running.set(admission.running.get() + 1);
-                admission
-                    .counters
-                    .admissions
-                    .set(admission.running.get() as u64);
-                let admission = Rc::clone(&admission);
-                tokio_uring::spawn(async move {
-                    let _watch = admission.watch.clone();
-                    admit(&stream, peer, entrance, &admission).await;
-                    admission.running.set(admission.running.get() - 1);
-                    admission
-                        .counters
-                        .admissions
-                        .set(admission.running.get() as u64);
-                });
+                let arrived = Arrived {
+                    stream,
+                    peer,
+                    received: Vec::new(),
+                    hold: None,
+                };
+                start(arrived, &admission);
             }
             Err(error) => {
                 tracing::warn!(shard = %admission.shard_id, %error, "cannot accept connections");
@@ -121,10 +151,53 @@ pub(super) async fn accept(listener: TcpListener, entrance: Entrance, admission:
     }
 }
 
-async fn admit(stream: &TcpStream, peer: SocketAddr, entrance: Entrance, admission: &Admission) {
-    let read = within(REQUEST_HEAD_TIMEOUT, stream, read_request(stream, peer)).await;
+/// Takes connections back from the control plane.
+pub(super) async fn take_back(
+    mut handed_back: mpsc::Receiver<HandedOver>,
+    admission: Rc<Admission>,
+) {
+    let _watch = admission.watch.clone();
+    while let Some(connection) = handed_back.recv().await {
+        admission.room().await;
+        admission.counters.handed_back.increment();
+        let arrived = Arrived {
+            stream: TcpStream::from_std(connection.stream),
+            peer: connection.peer,
+            received: connection.received,
+            hold: Some(connection.hold),
+        };
+        start(arrived, &admission);
+    }
+}
+
+fn start(arrived: Arrived, admission: &Rc<Admission>) {
+    admission.count(admission.running.get() + 1);
+    let admission = Rc::clone(admission);
+    tokio_uring::spawn(async move {
+        let _watch = admission.watch.clone();
+        admit(arrived, &admission).await;
+        admission.count(admission.running.get() - 1);
+    });
+}
+
+async fn admit(arrived: Arrived, admission: &Admission) {
+    let Arrived {
+        stream,
+        peer,
+        received,
+        hold,
+    } = arrived;
+    let stream = &stream;
+    let read = within(REQUEST_HEAD_TIMEOUT, stream, read_head(stream, received)).await;
     let mut asked = match read {
-        Some(Ok(Some(asked))) => asked,
+        Some(Ok(Some((head, head_bytes, received)))) => Asked {
+            stream,
+            peer,
+            head,
+            received,
+            head_bytes,
+            hold,
+        },
         // There is nobody to answer.
         Some(Ok(None)) => return,
         None => {
@@ -133,12 +206,10 @@ async fn admit(stream: &TcpStream, peer: SocketAddr, entrance: Entrance, admissi
         }
         Some(Err(refusal)) => return refuse(stream, None, &refusal, admission).await,
     };
-    let path = asked.head.path().trim_end_matches('/');
-    let admitted = match (entrance, path) {
-        (Entrance::Echo, _) => admit_echo(&mut asked, admission).await,
-        (_, "/client") if asked.head.wants_websocket() => admit_client(&mut asked, admission).await,
-        (_, "/server") if asked.head.wants_websocket() => admit_server(&mut asked, admission).await,
-        _ => hand_over(&mut asked, admission),
+    let admitted = match Endpoint::of(&asked.head) {
+        Some(Endpoint::Client) => admit_client(&mut asked, admission).await,
+        Some(Endpoint::Server) => admit_server(&mut asked, admission).await,
+        None => hand_over(&mut asked, admission),
     };
     if let Err(refusal) = admitted {
         let (shard, path) = (admission.shard_id, asked.head.path());
@@ -148,13 +219,14 @@ async fn admit(stream: &TcpStream, peer: SocketAddr, entrance: Entrance, admissi
 }
 
 fn hand_over(asked: &mut Asked<'_>, admission: &Admission) -> Result<(), Refusal> {
-    let hold = admission.hold_socket()?;
+    let hold = admission.hold_socket(asked.hold.take())?;
     let received = std::mem::take(&mut asked.received);
     let handed_over = HandedOver {
         stream: duplicate(asked.stream)?.into(),
         hold,
         received,
         peer: asked.peer,
+        home: admission.home.clone(),
     };
     admission.counters.handed_over.increment();
     admission
@@ -172,12 +244,24 @@ impl Asked<'_> {
 }
 
 impl Admission {
+    /// Waits until another connection may be admitted.
+    async fn room(&self) {
+        while self.running.get() >= ADMISSIONS_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn count(&self, running: usize) {
+        self.running.set(running);
+        self.counters.admissions.set(running as u64);
+    }
+
     /// Refuses what there would be no descriptor for, and what would have to be closed again at once.
-    fn hold_socket(&self) -> Result<SocketHold, Refusal> {
+    fn hold_socket(&self, held: Option<SocketHold>) -> Result<SocketHold, Refusal> {
         if self.shard.borrow().is_draining() {
             return Err(Refusal::unavailable("The service is shutting down."));
         }
-        let hold = self.gate.sockets.hold();
+        let hold = held.or_else(|| self.gate.sockets.hold());
         hold.ok_or_else(|| {
             Refusal::unavailable("The service has as many connections as it may have.")
         })
@@ -213,13 +297,25 @@ async fn refuse(
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// Reads until the head is complete. None if the client has gone before.
-async fn read_request(stream: &TcpStream, peer: SocketAddr) -> Result<Option<Asked<'_>>, Refusal> {
+/// Reads until the head is complete. The head, how long it is, and all that has been read; none if the client has gone before.
+async fn read_head(
+    stream: &TcpStream,
+    mut received: Vec<u8>,
+) -> Result<Option<(RequestHead, usize, Vec<u8>)>, Refusal> {
     const FIRST_READ_BYTES: usize = 2048;
-    let mut received: Vec<u8> = Vec::with_capacity(FIRST_READ_BYTES);
     loop {
+        match http::parse(&received) {
+            Ok(Some((_, head_bytes))) if received.len() - head_bytes > EARLY_BYTES_MAX => {
+                return Err(Refusal::bad_request(
+                    "Too much has been sent before the answer.",
+                ));
+            }
+            Ok(Some((head, head_bytes))) => return Ok(Some((head, head_bytes, received))),
+            Ok(None) => {}
+            Err(error) => return Err(Refusal::new(error.status(), error.to_string())),
+        }
         if received.len() == received.capacity() {
-            received.reserve(received.len());
+            received.reserve(received.len().max(FIRST_READ_BYTES));
         }
         let start = received.len();
         let (read, buffer) = stream.read(received.slice(start..)).await;
@@ -227,24 +323,6 @@ async fn read_request(stream: &TcpStream, peer: SocketAddr) -> Result<Option<Ask
         match read {
             Ok(0) | Err(_) => return Ok(None),
             Ok(_) => {}
-        }
-        match http::parse(&received) {
-            Ok(Some((_, head_bytes))) if received.len() - head_bytes > EARLY_BYTES_MAX => {
-                return Err(Refusal::bad_request(
-                    "Too much has been sent before the answer.",
-                ));
-            }
-            Ok(Some((head, head_bytes))) => {
-                return Ok(Some(Asked {
-                    stream,
-                    peer,
-                    head,
-                    received,
-                    head_bytes,
-                }));
-            }
-            Ok(None) => {}
-            Err(error) => return Err(Refusal::new(error.status(), error.to_string())),
         }
     }
 }

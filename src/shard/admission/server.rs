@@ -29,7 +29,7 @@ pub(super) async fn admit_server(
         Audience::Server(&hub),
     )?;
     let key = head.check_upgrade()?;
-    let hold = admission.hold_socket()?;
+    let hold = admission.hold_socket(asked.hold.take())?;
     let entry = admission.directory.hub(&hub)?;
     let connection_id = query::first(head.query(), "cid").unwrap_or_default();
     let server_id = token
