@@ -31,7 +31,7 @@ use crate::limits::{POLL_INTERVAL_MAX, POST_BYTES_MAX};
 use crate::protocol::access_token::{AccessToken, Audience};
 use crate::protocol::negotiate::Transport;
 use crate::shard::admission::arrival::{Arriving, check_transport, place_client, user_of};
-use crate::shard::admission::identity::{bearer, hub_name, validate};
+use crate::shard::admission::identity::{bearer, connection_token, hub_name, validate};
 use crate::shard::admission::refusal::Refusal;
 use crate::shard::mailbox::postbox_of;
 use crate::shard::pending::{TakeError, TokenUse};
@@ -96,7 +96,8 @@ async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, 
                 "POST requests are not allowed for WebSocket connections.",
             )
         },
-        other => not_open(other),
+        TokenUse::Waiting => Refusal::bad_request("The connection has no transport yet."),
+        TokenUse::InUse(_) => TakeError::Unknown.into(),
     })?;
     // Who says how long it is need not send it.
     if body.size_hint().lower() > POST_BYTES_MAX as u64 {
@@ -121,23 +122,16 @@ fn end(control: &Control, parts: &Parts) -> Result<Response, Refusal> {
     const NOT_THIS_WAY: &str = "Cannot terminate this connection using the DELETE endpoint.";
     let asked = Asked::new(control, parts)?;
     let client = asked.client(control, |is_there| match is_there {
-        TokenUse::InUse(Transport::WebSockets) => Refusal::bad_request(NOT_THIS_WAY),
-        other => not_open(other),
+        TokenUse::Waiting | TokenUse::InUse(Transport::WebSockets) => {
+            Refusal::bad_request(NOT_THIS_WAY)
+        }
+        TokenUse::InUse(_) => TakeError::Unknown.into(),
     })?;
     if client.transport() != Transport::LongPolling {
         return Err(Refusal::bad_request(NOT_THIS_WAY));
     }
     control.http_clients.remove(&client);
     Ok(answers::empty(StatusCode::ACCEPTED))
-}
-
-/// For a request that needs a client, where there is a connection token without one.
-fn not_open(token_use: TokenUse) -> Refusal {
-    match token_use {
-        TokenUse::Waiting => Refusal::bad_request("The connection has no transport yet."),
-        // It has just left, or is about to come.
-        TokenUse::InUse(_) => TakeError::Unknown.into(),
-    }
 }
 
 /// A request of somebody who may ask, about one connection.
@@ -156,9 +150,8 @@ impl<'a> Asked<'a> {
         let from_query = (parts.method == Method::GET).then(|| query::last(query, "access_token"));
         let token = bearer(authorization).or(from_query.as_ref().and_then(Option::as_deref));
         let access_token = validate(&control.gate.keys, token, Audience::Client(&hub))?;
-        let id = query::first(query, "id").filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| Refusal::bad_request("Connection ID required"))?;
-        let token = ConnectionToken::parse(&id).ok_or(TakeError::Unknown)?;
+        let token = connection_token(query)?;
+        let token = token.ok_or_else(|| Refusal::bad_request("Connection ID required"))?;
         let user = user_of(&access_token).map(Into::into);
         Ok(Self {
             parts,
@@ -207,7 +200,12 @@ impl<'a> Asked<'a> {
         let Identity { token, hub, .. } = &self.identity;
         let entry = control.directory.hub(hub)?;
         let pending = &control.gate.pending;
-        let expected = pending.take(*token, hub, transport, Instant::now())?;
+        let expected = pending.take(*token, hub, transport, Instant::now());
+        let expected = expected.map_err(|error| match error {
+            // On this transport, and not here: its client has just left.
+            TakeError::InUse => TakeError::Unknown,
+            other => other,
+        })?;
         let arriving = Arriving {
             query: query_of(self.parts),
             headers: headers_of(&self.parts.headers),

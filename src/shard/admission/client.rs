@@ -6,12 +6,11 @@ use std::time::Instant;
 use socket2::SockRef;
 
 use super::arrival::{Arriving, check_transport, place_client};
-use super::identity::{bearer, hub_name, validate};
+use super::identity::{bearer, connection_token, hub_name, validate};
 use super::refusal::Refusal;
 use super::resume::resume_client;
 use super::{Admission, Asked, upgrade};
 use crate::frame::upgrade::{RequestHead, query};
-use crate::id::ConnectionToken;
 use crate::limits::CLIENT_STALL_MAX;
 use crate::protocol::access_token::Audience;
 use crate::protocol::negotiate::Transport;
@@ -81,19 +80,11 @@ enum Arrival {
 }
 
 fn expected(head: &RequestHead, hub: &HubEntry, admission: &Admission) -> Result<Arrival, Refusal> {
-    let Some(id) = query::first(head.query(), "id") else {
+    let Some(token) = connection_token(head.query())? else {
         return Ok(Arrival::New(None));
     };
-    let taken = match ConnectionToken::parse(&id) {
-        Some(token) => {
-            admission
-                .gate
-                .pending
-                .take(token, &hub.name, Transport::WebSockets, Instant::now())
-        }
-        None => Err(TakeError::Unknown),
-    };
-    match taken {
+    let pending = &admission.gate.pending;
+    match pending.take(token, &hub.name, Transport::WebSockets, Instant::now()) {
         Ok(expected) => Ok(Arrival::New(Some(expected))),
         Err(TakeError::Lives(lodging)) => Ok(Arrival::Back(lodging)),
         Err(error) => Err(error.into()),

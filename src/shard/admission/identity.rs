@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::refusal::Refusal;
 use crate::frame::upgrade::query;
-use crate::id::HubName;
+use crate::id::{ConnectionToken, HubName};
 use crate::protocol::access_token::{AccessKeys, AccessToken, Audience, UnixSeconds};
+use crate::shard::pending::TakeError;
 
 /// The one hub that a query names.
 pub(crate) fn hub_name(query: &str) -> Result<HubName, Refusal> {
@@ -16,6 +17,19 @@ pub(crate) fn hub_name(query: &str) -> Result<HubName, Refusal> {
             .ok_or_else(|| Refusal::bad_request("The hub's name is not valid.")),
         (None, _) => Err(Refusal::bad_request("The query has to name a hub.")),
         (Some(_), Some(_)) => Err(Refusal::bad_request("The query names more than one hub.")),
+    }
+}
+
+/// The connection that a query names, if it names one. Who names several means none that was ever given out.
+pub(crate) fn connection_token(query: &str) -> Result<Option<ConnectionToken>, TakeError> {
+    let mut ids = query::all(query, "id");
+    match (ids.next(), ids.next()) {
+        (None, _) => Ok(None),
+        (Some(id), None) if id.is_empty() => Ok(None),
+        (Some(id), None) => ConnectionToken::parse(&id)
+            .map(Some)
+            .ok_or(TakeError::Unknown),
+        (Some(_), Some(_)) => Err(TakeError::Unknown),
     }
 }
 

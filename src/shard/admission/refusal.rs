@@ -56,12 +56,12 @@ impl From<UpgradeError> for Refusal {
 
 impl From<TakeError> for Refusal {
     fn from(error: TakeError) -> Self {
-        let status = match error {
-            TakeError::Unknown => 404,
-            TakeError::OtherTransport(_) => 400,
-            TakeError::InUse | TakeError::Lives(_) => 409,
-        };
-        Self::new(status, error.to_string())
+        match error {
+            TakeError::Unknown => Self::not_found(error.to_string()),
+            TakeError::OtherTransport(_) => Self::bad_request(&error.to_string()),
+            // As ASP.NET Core, without a word.
+            TakeError::InUse | TakeError::Lives(_) => Self::new(409, ""),
+        }
     }
 }
 
