@@ -2,7 +2,7 @@
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { Rig, Service, protocols } from '../support/rig.mjs';
+import { Rig, Service, kinds, protocols } from '../support/rig.mjs';
 import { RawClient, closeAllowingReconnect } from '../support/raw.mjs';
 
 const rig = await Rig.start();
@@ -21,7 +21,7 @@ test('SIGTERM: every client gets Close with allowReconnect, then 1000; the exit 
 test('SIGTERM and a new start: clients and app server find back by themselves', async () => {
   rig.service = await Service.start({ ports: rig.service.ports });
   await rig.app.healthy();
-  const clients = await rig.clients(6, (index) => ({ protocol: protocols[index % 2], reconnect: true }));
+  const clients = await rig.clients(kinds.length, (index) => ({ ...kinds[index], reconnect: true }));
   await rig.service.process.stop();
   rig.service = await Service.start({ ports: rig.service.ports });
   await Promise.all(clients.map((client) => client.reconnected()));
