@@ -10,6 +10,8 @@
 //! | opcodes: ignored coming in, by hub protocol going out | here; rejections in `routing::tests::handshake` |
 //! | hub messages cut and joined by frames | here and `cuts` |
 //! | a peer that does not answer a close frame | `server_ends` |
+//! | hub handshakes that are wrong, late or too long | `routing::tests::handshake`, `protocol::hub::handshake` |
+//! | hub messages that no hub protocol allows: relayed | `routing::tests::relay` |
 //! | no ping of ours | `peers`, which fails over one wherever it comes |
 
 use std::io::{Read as _, Write as _};

@@ -10,6 +10,9 @@ pub mod json;
 pub mod message;
 pub mod messagepack;
 
+#[cfg(test)]
+mod tests;
+
 pub use envelope::Envelope;
 #[cfg(any(test, fuzzing))]
 pub use envelope::fuzz_hub_envelope;

@@ -145,13 +145,25 @@ fn a_bad_handshake_request_is_answered_in_the_words_of_aspnet_core() {
     let unexpected =
         "{\"error\":\"An unexpected error occurred during connection handshake.\"}\u{1e}";
     let endless = "x".repeat(HUB_HANDSHAKE_BYTES_MAX);
+    let canceled = "{\"error\":\"Handshake was canceled.\"}\u{1e}";
     let cases = [
         ("hello\u{1e}", unexpected),
+        ("\u{1e}", unexpected),
+        ("{\u{1e}", unexpected),
+        ("[]\u{1e}", unexpected),
+        ("42\u{1e}", unexpected),
         ("{}\u{1e}", unexpected),
+        ("{\"version\":1}\u{1e}", unexpected),
+        ("{\"protocol\":\"json\"}\u{1e}", unexpected),
+        ("{\"protocol\":42,\"version\":1}\u{1e}", unexpected),
+        ("{\"protocol\":null,\"version\":1}\u{1e}", unexpected),
         (
-            endless.as_str(),
-            "{\"error\":\"Handshake was canceled.\"}\u{1e}",
+            "{\"protocol\":\"json\",\"version\":\"1\"}\u{1e}",
+            unexpected,
         ),
+        // A hub message that happens to hold the byte which ends a handshake.
+        ("\u{2}\u{1e}\u{6}", unexpected),
+        (endless.as_str(), canceled),
     ];
     for (request, answer) in cases {
         let mut world = World::new(1);
@@ -167,11 +179,33 @@ fn a_bad_handshake_request_is_answered_in_the_words_of_aspnet_core() {
     }
 }
 
+/// Which protocols are served, and in which versions, is for the app server to say: it answers, if with a refusal.
+#[test]
+fn a_protocol_or_version_that_nobody_knows_is_for_the_app_server_to_refuse() {
+    for (protocol, version) in [("foo", 1), ("json", 3), ("json", 0), ("messagepack", -1)] {
+        let mut world = World::new(1);
+        let server = world.server(0, CHAT, "app");
+        let client = world.adopt_client(server, &Profile::default());
+        let request = format!("{{\"protocol\":\"{protocol}\",\"version\":{version}}}\x1e");
+        world.say(client, &request);
+        let received = world.take(server);
+        let [Message::OpenConnection(open), Message::ConnectionData(data)] = received.as_slice()
+        else {
+            panic!("{received:?}");
+        };
+        assert_eq!(open.protocol.as_deref(), Some(protocol));
+        assert_eq!(data.payload, request.as_bytes());
+        assert_eq!(world.heard(client), [""; 0]);
+    }
+}
+
 #[test]
 fn a_handshake_request_that_does_not_come_in_time_is_canceled() {
     let mut world = World::new(1);
     let server = world.server(0, CHAT, "app");
     let slow = world.adopt_client(server, &Profile::default());
+    // A hub message is no handshake, and more of one may come.
+    world.say_bytes(slow, b"\x02\x91\x06");
     let client = world.client(server);
     world.pass(HUB_HANDSHAKE_TIMEOUT.saturating_sub(Duration::from_millis(1)));
     assert!(world.is_connected(slow));

@@ -27,6 +27,62 @@ fn data_passes_both_ways_as_it_is() {
     }
 }
 
+/// What is wrong with a hub message is for the app server to say, in the words of its framework: the service does not read it.
+#[test]
+fn what_no_hub_protocol_allows_passes_as_it_is() {
+    let json: &[&[u8]] = &[
+        b"\x1e",
+        b"{\"type\":6\x1e",
+        b"null\x1e",
+        b"\"foo\"\x1e",
+        b"[42]\x1e",
+        b"{}\x1e",
+        b"{\"type\":\"foo\"}\x1e",
+        b"{\"type\":1,\"invocationId\":42}\x1e",
+        b"{\"type\":1,\"target\":\"x\"}\x1e",
+        b"{\"type\":1,\"target\":\"x\",\"arguments\":{}}\x1e",
+        b"{\"type\":3,\"invocationId\":\"1\",\"error\":\"e\",\"result\":1}\x1e",
+        b"{\"type\":99}\x1e",
+        b"{\"type\":8,\"sequenceId\":3}\x1e",
+        b"\xff\xfe without any end",
+    ];
+    let messagepack: &[&[u8]] = &[
+        b"\xff\xff\xff\xff\x0f",
+        b"\x80\x80\x80\x80\x80",
+        b"\xff\xff\xff\xff\x07",
+        b"\x00",
+        b"\x01\xc0",
+        b"\x01\x90",
+        b"\x04\x94\x01\x8a\xa1",
+        b"\x02\x91\x01",
+        b"\x03\x92\x01\x2a",
+        b"\x07\x96\x01\x80\xc0\xc0\x90\x90",
+        b"\x06\x94\x03\x80\xa1\x30\x04",
+        b"\x02\x91\x63",
+        b"\x03\x92\x08\x2a",
+    ];
+    for (protocol, messages) in [
+        (HubProtocol::Json, json),
+        (HubProtocol::MessagePack, messagepack),
+    ] {
+        let mut world = World::new(1);
+        let server = world.server(0, CHAT, "app");
+        let client = world.client_as(server, &Profile::speaking(protocol));
+        let id = world.id(client);
+        for &message in messages {
+            world.say_bytes(client, message);
+            let data = ConnectionData {
+                connection_id: id.into(),
+                payload: message,
+                ..ConnectionData::default()
+            };
+            assert_eq!(world.take(server), [data.into()]);
+        }
+        assert_eq!(world.heard(client), [""; 0]);
+        assert!(world.is_connected(client));
+    }
+}
+
 #[test]
 fn a_client_hears_its_app_server_on_any_connection_of_the_hub_and_of_no_other() {
     let mut world = World::new(2);
