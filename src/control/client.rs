@@ -26,7 +26,6 @@ use futures_util::StreamExt as _;
 use super::http_clients::{HttpClient, Identity};
 use super::{Control, answers, long_polling, server_sent_events};
 use crate::frame::upgrade::query;
-use crate::id::ConnectionToken;
 use crate::limits::{POLL_INTERVAL_MAX, POST_BYTES_MAX};
 use crate::protocol::access_token::{AccessToken, Audience};
 use crate::protocol::negotiate::Transport;
