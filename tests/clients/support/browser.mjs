@@ -13,9 +13,9 @@ const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run
 // Reason to skip a test, for node:test's `skip` option.
 export const unlessBrowser = existsSync(executablePath) ? false : `no browser at ${executablePath}: install Debian's chromium or set HUBRING_CHROMIUM`;
 
-export async function openBrowser() {
+export async function openBrowser(options = {}) {
   const profile = await mkdtemp(path.join(os.tmpdir(), 'hubring-browser-'));
-  const browser = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, viewport: { width: 1100, height: 800 } });
+  const browser = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, viewport: { width: 1100, height: 800 }, ...options });
   browser.setDefaultTimeout(patienceMs);
   const close = async () => {
     await browser.close();

@@ -26,6 +26,13 @@ const kinds = {
       'listen 127.0.0.1:8080;': `listen ${listen};`,
       'server 127.0.0.1:8888;': `server ${service};`,
     }),
+    tlsLines: ({ listen, certificate }) => ({
+      'listen 443 ssl http2;': `listen ${listen} ssl http2;`,
+      'listen [::]:443 ssl http2;': '',
+      'server_name signalr.example.com;': 'server_name 127.0.0.1;',
+      'ssl_certificate /etc/letsencrypt/live/signalr.example.com/fullchain.pem;': `ssl_certificate ${certificate};`,
+      'ssl_certificate_key /etc/letsencrypt/live/signalr.example.com/privkey.pem;': `ssl_certificate_key ${certificate};`,
+    }),
     args: (file) => ['-c', file, '-g', 'daemon off;'],
     check: (file) => ['-t', '-q', '-c', file],
     reload: 'SIGHUP',
@@ -42,6 +49,9 @@ const kinds = {
       'maxconn 60000': 'maxconn 1000',
       'bind 127.0.0.1:8081': `bind ${listen}`,
       'server hubring 127.0.0.1:8888': `server hubring ${service}`,
+    }),
+    tlsLines: ({ listen, certificate }) => ({
+      'bind :443,[::]:443 ssl crt /etc/haproxy/signalr.example.com.pem alpn h2,http/1.1': `bind ${listen} ssl crt ${certificate} alpn h2,http/1.1`,
     }),
     // With a master, as Debian runs it: a reload needs one.
     args: (file) => ['-W', '-db', '-f', file],
@@ -61,19 +71,23 @@ export function unlessProxy(kind) {
 }
 
 export class Proxy {
-  // In front of the service that listens at `target`.
-  static async start(kind, target) {
-    const { program, file, lines, args, check } = kinds[kind];
+  // In front of the service that listens at `target`; `secure`: also by TLS, at `secureUrl`.
+  static async start(kind, target, { secure = false } = {}) {
+    const { program, file, lines, tlsLines, args, check } = kinds[kind];
     mkdirSync(artifacts, { recursive: true });
     const folder = mkdtempSync(path.join(artifacts, `${kind}-`));
-    const [port] = await freePorts(1);
+    const [port, securePort] = await freePorts(2);
     const original = readFileSync(path.join(repository, 'scripts', 'deploy', file), 'utf8');
+    const replacements = {
+      ...lines({ folder, listen: `127.0.0.1:${port}`, service: new URL(target).host }),
+      ...(secure && tlsLines({ listen: `127.0.0.1:${securePort}`, certificate: certificateIn(folder) })),
+    };
     const copy = path.join(folder, file);
-    writeFileSync(copy, adapted(original, lines({ folder, listen: `127.0.0.1:${port}`, service: new URL(target).host })));
+    writeFileSync(copy, adapted(original, replacements));
     const checked = spawnSync(program, check(copy), { encoding: 'utf8' });
     assert.equal(checked.status, 0, `${program} does not accept ${file}:\n${checked.stderr}`);
 
-    const proxy = Object.assign(new Proxy(), { kind, folder, port, url: `http://127.0.0.1:${port}` });
+    const proxy = Object.assign(new Proxy(), { kind, folder, url: `http://127.0.0.1:${port}`, secureUrl: `https://127.0.0.1:${securePort}` });
     // Its workers would survive a SIGKILL of their parent.
     proxy.process = new Process(kind, program, args(copy), {}, { lastSignal: 'SIGTERM' });
     await eventually(`${kind} to listen`, async () => {
@@ -107,14 +121,24 @@ export class Proxy {
   }
 }
 
-// The file with each marked line replaced. A line that is marked and has no replacement, or the other way round, is a mistake in one of
-// the two places.
+// A certificate that nobody trusts, and its key, in one file.
+function certificateIn(folder) {
+  const [key, certificate, both] = ['key.pem', 'certificate.pem', 'both.pem'].map((name) => path.join(folder, name));
+  const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', certificate], { encoding: 'utf8' });
+  assert.equal(made.status, 0, `openssl made no certificate: ${made.error ?? made.stderr}`);
+  writeFileSync(both, readFileSync(certificate, 'utf8') + readFileSync(key, 'utf8'), { mode: 0o600 });
+  return both;
+}
+
+// The file with each marked line replaced; those of TLS are comments, and stay so if there is nothing for them. A mark without a replacement
+// and a replacement without a mark are mistakes in one of the two places.
 function adapted(text, replacements) {
   const left = new Map(Object.entries(replacements));
   const lines = text.split('\n').map((line) => {
-    const marked = /^(\s*)([^#]*?)\s*# \[(?:path|size|listen|service)\]/.exec(line);
-    if (!marked) return line;
-    const [, indent, statement] = marked;
+    const [, indent, comment, statement, mark] = /^(\s*)(# )?([^#]*?)\s*# \[(path|size|listen|service|tls)\]/.exec(line) ?? [];
+    assert.equal(comment !== undefined, mark === 'tls', `a mark in the wrong place: ${line}`);
+    if (!mark || (mark === 'tls' && !left.has(statement))) return line;
     assert.ok(left.has(statement), `no replacement for the marked line: ${statement}`);
     const replacement = left.get(statement);
     left.delete(statement);

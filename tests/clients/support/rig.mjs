@@ -52,8 +52,8 @@ export function binary() {
 }
 
 export class Service {
-  // `onlyClients`: app servers reach it past the proxy.
-  static async start({ shards = parameters.shards, proxy: kind = parameters.proxy, onlyClients = false, ports, args = [] } = {}) {
+  // `onlyClients`: app servers reach it past the proxy. `secure`: and clients by TLS.
+  static async start({ shards = parameters.shards, proxy: kind = parameters.proxy, onlyClients = false, secure = false, ports, args = [] } = {}) {
     const [port, adminPort] = ports ?? await freePorts(2);
     const child = new Process('service', binary(), ['serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`, '--shards', `${shards}`, ...args]);
     const service = new Service();
@@ -66,17 +66,17 @@ export class Service {
       admin: `http://127.0.0.1:${adminPort}`,
       connectionString: await line,
     });
-    if (kind !== 'none') await service.#standBehind(kind, onlyClients);
+    if (kind !== 'none') await service.#standBehind(kind, { onlyClients, secure });
     return service;
   }
 
   // What is public of it is the proxy from now on.
-  async #standBehind(kind, onlyClients) {
-    this.proxy = await Proxy.start(kind, this.url);
+  async #standBehind(kind, { onlyClients, secure }) {
+    this.proxy = await Proxy.start(kind, this.url, { secure });
     this.url = this.proxy.url;
     this.connectionString = onlyClients
-      ? `${this.connectionString}ClientEndpoint=${this.url};`
-      : this.connectionString.replace(/Port=\d+/, `Port=${this.proxy.port}`);
+      ? `${this.connectionString}ClientEndpoint=${secure ? this.proxy.secureUrl : this.url};`
+      : this.connectionString.replace(/Port=\d+/, `Port=${new URL(this.url).port}`);
   }
 
   get accessKey() {
