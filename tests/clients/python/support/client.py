@@ -58,6 +58,10 @@ class Client:
         self._call(completion, method, list(arguments))
         return self.answer_of(completion, method)
 
+    def begin_call(self, method, *arguments):
+        """Wants an answer, but does not wait for it."""
+        self._call(Inbox(), method, list(arguments))
+
     def upload(self, method, items):
         """Calls a method with a stream of items."""
         completion = Inbox()

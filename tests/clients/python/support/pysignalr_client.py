@@ -21,14 +21,15 @@ _PROTOCOLS = {'json': JSONProtocol, 'messagepack': MessagepackProtocol}
 
 
 class PysignalrClient(Client):
-    """`answer` answers what the hub asks; `ping_interval` is that of WebSocket pings, in seconds."""
+    """`answer` answers what the hub asks, `ping_interval` is that of WebSocket pings in seconds, `own_token` gives the application's token."""
 
-    def __init__(self, way, url, token=None, app=None, answer=None, ping_interval=20, reconnect=True):
+    def __init__(self, way, url, token=None, app=None, answer=None, ping_interval=20, reconnect=True, own_token=None):
         super().__init__()
         assert reconnect, 'pysignalr always reconnects'
         headers = {'Authorization': f'Bearer {token}'} if token else None
         protocol = _PROTOCOLS[way.protocol]()
-        self._library = _Library(url, protocol, headers, ping_interval=ping_interval, retry_sleep=0.05)
+        self._library = _Library(url, protocol, headers, ping_interval=ping_interval, retry_sleep=0.05,
+                                 access_token_factory=own_token)
         self._library.closes = self.closes
         self._task = None
         self._library.on('recv', self._recv)

@@ -6,13 +6,16 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .process import REPOSITORY, Process, free_ports
 from .tokens import client_token
 from .wait import eventually
 
+# `hubring app-server`; HUBRING_SDK_APP behind the service; HUBRING_SDK_APP alone, as plain ASP.NET Core SignalR.
 APPS = ('reference', 'sdk', 'selfhost')
+BEHIND_SERVICE = ('reference', 'sdk')
 
 
 class Service:
@@ -87,6 +90,7 @@ class Rig:
         self.service = Service() if self.has_service else None
         self.app = App(app_kind, self.service)
         self._sockets_at_rest = eventually('the service holds sockets', self.service.sockets) if self.has_service else 0
+        self._clients = []
         self._ends = []
         self._fences = 0
 
@@ -97,7 +101,8 @@ class Rig:
         return client
 
     def clients(self, count, way, **options):
-        return [self.client(way, **options) for _ in range(count)]
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda _: self.client(way, **options), range(count)))
 
     def new_client(self, way, url=None, user=None, query=None, **options):
         """One that is not started yet. `url` replaces where the way leads."""
@@ -109,7 +114,7 @@ class Rig:
             parts = {**({'user': user} if user else {}), **(query or {})}
             url = f'{self.app.url}/chat?{urllib.parse.urlencode(parts)}'.rstrip('?')
         client = way.new_client(url=url, token=token, app=self.app, **options)
-        self.at_the_end(client.stop)
+        self._clients.append(client)
         return client
 
     def service_url(self, token, port=None):
@@ -130,12 +135,23 @@ class Rig:
         self._ends.append(action)
 
     def end_test(self):
-        """Undoes it, the last first; all of it, whatever fails."""
+        """Stops the clients and undoes the rest, the last first; all of it, whatever fails."""
+        try:
+            self.stop_clients()
+        finally:
+            self._undo()
+
+    def stop_clients(self):
+        clients, self._clients = self._clients, []
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda client: client.stop(), clients))
+
+    def _undo(self):
         if self._ends:
             try:
                 self._ends.pop()()
             finally:
-                self.end_test()
+                self._undo()
 
     def assert_at_rest(self):
         """No client is left, nor a descriptor of one."""

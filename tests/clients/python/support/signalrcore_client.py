@@ -19,6 +19,9 @@ from signalrcore.messages.cancel_invocation_message import CancelInvocationMessa
 from signalrcore.messages.invocation_message import InvocationClientStreamMessage
 from signalrcore.messages.message_type import MessageType
 from signalrcore.subject import Subject
+from signalrcore.transport.long_polling.long_polling_transport import LongPollingTransport
+from signalrcore.transport.sse.sse_transport import SSETransport
+from signalrcore.transport.websockets.websocket_transport import WebsocketTransport
 from signalrcore.types import HttpTransportType, HubProtocolEncoding
 
 from .client import Client, Close, Stream
@@ -26,9 +29,9 @@ from .wait import PATIENCE, Inbox, Missing
 
 _ENCODINGS = {'json': HubProtocolEncoding.text, 'messagepack': HubProtocolEncoding.binary}
 _TRANSPORTS = {
-    'websockets': HttpTransportType.web_sockets,
-    'sse': HttpTransportType.server_sent_events,
-    'longpolling': HttpTransportType.long_polling,
+    'websockets': (HttpTransportType.web_sockets, WebsocketTransport),
+    'sse': (HttpTransportType.server_sent_events, SSETransport),
+    'longpolling': (HttpTransportType.long_polling, LongPollingTransport),
 }
 
 
@@ -42,7 +45,8 @@ class SignalrcoreClient(Client):
         self._errors = {}
         # Held while a message is handed over.
         self._receiving = threading.RLock()
-        options = {'transport': _TRANSPORTS[way.transport], 'headers': {'Authorization': f'Bearer {token}'} if token else {}}
+        preferred, self._transport = _TRANSPORTS[way.transport]
+        options = {'transport': preferred, 'headers': {'Authorization': f'Bearer {token}'} if token else {}}
         builder = HubConnectionBuilder().with_url(url, options=options).with_hub_protocol(_ENCODINGS[way.protocol])
         if reconnect:
             builder.with_automatic_reconnect({'type': 'raw', 'reconnect_interval': 1, 'max_attempts': 5})
@@ -65,6 +69,9 @@ class SignalrcoreClient(Client):
     def begin(self):
         """Starts without waiting for anything."""
         self._library.start()
+        # It takes WebSockets where the server has nothing better.
+        used = type(self._library.transport)
+        assert used is self._transport, f'it uses {used.__name__}'
 
     def stop(self):
         ending = threading.Thread(target=self._library.stop, daemon=True)

@@ -3,6 +3,7 @@
 from pysignalr.exceptions import ServerError
 
 from support.client import Close
+from support.rig import BEHIND_SERVICE
 from support.suite import test
 from support.ways import EVERY, PYSIGNALR, SIGNALRCORE
 
@@ -57,13 +58,27 @@ def a_client_that_is_closed_comes_back(rig, way):
     assert client.invoke('Echo', 'back') == 'back'
 
 
-@test(EVERY, needs_service=True)
+@test(PYSIGNALR)
+def a_message_too_large_for_the_client_costs_that_connection_only(rig, way):
+    caller, other = rig.clients(2, way)
+    # It takes 1 MiB, and closes with 1009 otherwise.
+    caller.send('Caller', 'x' * 1_000_000)
+    caller.receives('caller', 'x' * 1_000_000)
+    caller.send('Big', 1_100_000)
+    assert caller.invoke('Echo', 'a call without an answer has none') == 'a call without an answer has none'
+    caller.begin_call('Big', 1_100_000)
+    caller.has_come_up(2)
+    assert caller.invoke('Echo', 'back') == 'back'
+    assert other.invoke('Echo', 'unharmed') == 'unharmed'
+
+
+@test(EVERY, apps=BEHIND_SERVICE)
 def a_client_that_stops_leaves_nothing(rig, way):
     clients = rig.clients(3, way)
     for client in clients:
         client.invoke('Join', 'left behind')
     assert {client['id'] for client in rig.service.clients()} == {client.id for client in clients}
-    rig.end_test()
+    rig.stop_clients()
     for client in clients:
         rig.app.event('disconnected', client.id)
     # That nothing is left is checked after every test.

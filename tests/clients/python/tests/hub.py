@@ -41,6 +41,16 @@ def a_call_without_an_answer_is_made(rig, way):
     assert sender.texts('others') == []
 
 
+@test()
+def every_kind_of_client_is_on_the_same_hub(rig):
+    clients = [rig.client(way) for way in EVERY]
+    for way, client in zip(EVERY, clients):
+        client.invoke('Broadcast', f'from {way}')
+    for client in clients:
+        for way in EVERY:
+            client.receives('all', f'from {way}')
+
+
 @test(EVERY)
 def a_group_is_its_members(rig, way):
     sender, member, stranger = rig.clients(3, way)

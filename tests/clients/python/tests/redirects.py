@@ -7,6 +7,7 @@ without the token: only one in the address lets it in.
 from signalrcore.transport.sockets.errors import SocketHandshakeError
 
 from support.relay import Redirect, Relay
+from support.rig import BEHIND_SERVICE
 from support.suite import test
 from support.tokens import client_token
 from support.ways import LONG_POLLING, Way
@@ -15,7 +16,7 @@ SSE = Way('signalrcore', 'json', 'sse')
 POLLING = Way('signalrcore', 'json', 'longpolling')
 
 
-@test([SSE], needs_service=True)
+@test([SSE], apps=BEHIND_SERVICE)
 def events_are_refused_without_an_id(rig, way):
     relay, client = redirected(rig, way)
     try:
@@ -30,7 +31,7 @@ def events_are_refused_without_an_id(rig, way):
     assert 'id' not in names_of(request), request
 
 
-@test([POLLING], needs_service=True)
+@test([POLLING], apps=BEHIND_SERVICE)
 def a_handshake_is_refused_without_an_id(rig, way):
     relay, client = redirected(rig, way)
     client.begin()
@@ -40,7 +41,7 @@ def a_handshake_is_refused_without_an_id(rig, way):
     assert 'id' not in names_of(refused.request), refused.request
 
 
-@test([LONG_POLLING], needs_service=True)
+@test([LONG_POLLING], apps=BEHIND_SERVICE)
 def a_poll_is_refused_without_a_token(rig, way):
     relay = Relay(rig.service.port)
     rig.at_the_end(relay.stop)

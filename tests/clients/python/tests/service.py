@@ -4,19 +4,21 @@ import base64
 import os
 import socket
 
+from pysignalr.exceptions import AuthorizationError
+
 from support.client import Close
 from support.relay import Relay
-from support.rig import Rig
+from support.rig import BEHIND_SERVICE, Rig
 from support.suite import test
 from support.tokens import client_token
 from support.wait import PATIENCE
-from support.ways import EVERY, SOCKETS, Way
+from support.ways import EVERY, PYSIGNALR, SOCKETS, Way
 
 # With a token of their own, past the app server.
 AT_SERVICE = [Way(way.library, way.protocol, goes_to_service=True) for way in SOCKETS]
 
 
-@test(AT_SERVICE, needs_service=True)
+@test(AT_SERVICE, apps=BEHIND_SERVICE)
 def version_0_hands_out_an_id_to_connect_with(rig, way):
     client = rig.client(way, user='alice')
     assert client.id == client.negotiated_id, 'the hub knows the client by another id'
@@ -24,7 +26,7 @@ def version_0_hands_out_an_id_to_connect_with(rig, way):
     assert client.invoke('Echo', 'hi') == 'hi'
 
 
-@test(AT_SERVICE, needs_service=True)
+@test(AT_SERVICE, apps=BEHIND_SERVICE)
 def a_client_whose_connection_is_lost_gets_another(rig, way):
     relay = Relay(rig.service.port)
     rig.at_the_end(relay.stop)
@@ -41,7 +43,16 @@ def a_client_whose_connection_is_lost_gets_another(rig, way):
         assert 'No Connection with that ID' in refused.answer, refused.answer
 
 
-@test([Way('signalrcore', 'json', goes_to_service=True)], needs_service=True)
+@test(PYSIGNALR, apps=BEHIND_SERVICE)
+def a_client_that_comes_back_with_the_token_of_its_application_is_refused(rig, way):
+    """pysignalr does, to the service's address, once it has been there with the right one."""
+    client = rig.client(way, own_token=lambda: 'for the application')
+    rig.app.call(f'/close/{client.id}')
+    end = client.has_ended()
+    assert isinstance(end, AuthorizationError), repr(end)
+
+
+@test([Way('signalrcore', 'json', goes_to_service=True)], apps=BEHIND_SERVICE)
 def a_host_without_its_port_is_a_host(rig, way):
     relay = Relay(rig.service.port)
     rig.at_the_end(relay.stop)
@@ -52,7 +63,7 @@ def a_host_without_its_port_is_a_host(rig, way):
     assert upgrade.status == 101, upgrade.answer
 
 
-@test(needs_service=True)
+@test(apps=BEHIND_SERVICE)
 def nothing_comes_with_the_answer_to_an_upgrade(rig):
     """signalrcore loses what it reads together with the answer's head."""
     witness = rig.client(SOCKETS[0])
@@ -78,13 +89,23 @@ def nothing_comes_with_the_answer_to_an_upgrade(rig):
         assert early is None, f'{early} came before the hub handshake'
 
 
-@test(needs_service=True)
+@test(apps=['reference'])
 def a_lost_app_server_is_told_in_the_hub_protocol_of_each_client(rig):
     """signalrcore takes no JSON where it speaks MessagePack."""
+    told_when(rig, lambda own: own.app.process.kill())
+
+
+@test(apps=['reference'])
+def the_end_of_the_service_is_told_in_the_hub_protocol_of_each_client(rig):
+    told_when(rig, lambda own: own.service.process.stop())
+
+
+def told_when(rig, end):
+    """All of a service's own clients, and that they may come back, when the end comes."""
     own = Rig(rig.app.kind)
     rig.at_the_end(own.stop)
     rig.at_the_end(own.end_test)
     clients = [own.client(way) for way in EVERY if way.shows_close]
-    own.app.process.kill()
+    end(own)
     for client in clients:
         assert client.is_told_to_close() == Close(None, True)
