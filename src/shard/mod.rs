@@ -326,9 +326,9 @@ impl Shard {
 
     /// Whether the shard has nothing more to do, ever.
     fn is_finished(&self, now: Instant) -> bool {
-        let connections = self.connections.len() + self.http_clients.len();
+        let is_over = || self.connections.len() == 0 && self.http_clients.are_told();
         self.drain_deadline
-            .is_some_and(|deadline| connections == 0 || now >= deadline)
+            .is_some_and(|deadline| now >= deadline || is_over())
     }
 
     fn take_mails(&mut self, now: Instant) -> usize {

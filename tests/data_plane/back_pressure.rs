@@ -149,7 +149,7 @@ fn pings_of_a_client_that_does_not_read_are_not_hoarded() {
     assert_eq!(other.peer.hear(), Heard::Pong(b"still there?".to_vec()));
 }
 
-fn broadcast(payload: &[u8]) -> Message<'_, &[u8]> {
+pub(crate) fn broadcast(payload: &[u8]) -> Message<'_, &[u8]> {
     BroadcastData {
         excluded: [].into_iter().collect(),
         payloads: [("json", payload)].into_iter().collect(),

@@ -20,6 +20,8 @@ mod drain;
 mod echo;
 mod expiry;
 mod faults;
+mod http_clients;
+mod http_peers;
 mod idle;
 mod order;
 mod order_under_load;

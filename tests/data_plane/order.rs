@@ -137,7 +137,7 @@ fn to_connection<'a>(id: &'a str, payload: &'a [u8]) -> Message<'a, &'a [u8]> {
     .into()
 }
 
-fn to_group(payload: &[u8]) -> Message<'_, &[u8]> {
+pub(crate) fn to_group(payload: &[u8]) -> Message<'_, &[u8]> {
     GroupBroadcastData {
         group: "g".into(),
         excluded: [].into_iter().collect(),
