@@ -175,7 +175,7 @@ fn negotiated(stage: &Stage) -> String {
     let (_, query) = target.split_once('?').unwrap();
     let target = format!("/client/negotiate?{query}&negotiateVersion=1&useStatefulReconnect=true");
     let request = format!(
-        "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nAuthorization: Bearer {token}\r\n\r\n"
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     let mut stream = TcpStream::connect(stage.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
