@@ -1,4 +1,4 @@
-//! What a shard counts. Written by its own thread, read by anybody.
+//! What shards and the control plane count. A shard's counters are written by its own thread and read by anybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +32,22 @@ impl Counter {
     }
 }
 
+/// A number that many threads change.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Whether a counter only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CounterKind {
@@ -42,15 +58,14 @@ pub enum CounterKind {
 }
 
 macro_rules! counters {
-    ($($kind:ident $name:ident: $help:literal,)*) => {
-        /// The counters of one shard.
+    ($(#[$attribute:meta])* $counters:ident of $counter:ident: $($kind:ident $name:ident: $help:literal,)*) => {
+        $(#[$attribute])*
         #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub struct Counters {
-            $(#[doc = $help] pub $name: Counter,)*
+        pub struct $counters {
+            $(#[doc = $help] pub $name: $counter,)*
         }
 
-        impl Counters {
+        impl $counters {
             /// Each counter with its kind, name, help and value.
             pub fn each(&self) -> impl Iterator<Item = (CounterKind, &'static str, &'static str, u64)> {
                 [$((CounterKind::$kind, stringify!($name), $help, self.$name.value()),)*].into_iter()
@@ -60,6 +75,20 @@ macro_rules! counters {
 }
 
 counters! {
+    /// The counters of the control plane.
+    ControlCounters of SharedCounter:
+    Total requests_refused: "Requests to negotiate and of clients without a WebSocket that were refused",
+    Total negotiations: "Connection ids given out to clients",
+    Total event_streams: "Streams of Server-Sent Events opened",
+    Total polls: "Polls answered",
+    Total posts: "Requests whose bytes were passed on for clients without a WebSocket",
+    Total polls_missed: "Clients on long polling that left because they did not poll any more",
+}
+
+counters! {
+    /// The counters of one shard.
+    #[repr(align(128))]
+    Counters of Counter:
     Gauge client_connections: "Client connections that the shard holds",
     Gauge http_clients: "Clients on Server-Sent Events or long polling that the shard holds",
     Gauge clients_away: "Clients without a socket that may resume on another one",

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::counters::Counters;
+use crate::counters::{ControlCounters, Counters};
 use crate::shard::mailbox::Postboxes;
 use crate::shard::ring::wake::Wake;
 use crate::shard::{Delivery, Description, ShardPostbox};
@@ -23,6 +23,7 @@ const POST_RETRY_DELAY: Duration = Duration::from_millis(1);
 pub struct Inspector {
     postboxes: Postboxes<Delivery, Wake>,
     counters: Arc<[Arc<Counters>]>,
+    control_counters: Arc<ControlCounters>,
 }
 
 impl Inspector {
@@ -33,7 +34,13 @@ impl Inspector {
         Self {
             postboxes,
             counters,
+            control_counters: Arc::default(),
         }
+    }
+
+    /// The counters of the control plane.
+    pub fn control_counters(&self) -> Arc<ControlCounters> {
+        Arc::clone(&self.control_counters)
     }
 
     pub(crate) fn postboxes(&self) -> &Postboxes<Delivery, Wake> {
@@ -74,6 +81,7 @@ impl Inspector {
                     "id": client.id,
                     "user": client.user,
                     "hub": client.hub,
+                    "transport": client.transport.name(),
                     "protocol": client.protocol,
                     "server_connection": client.server_connection,
                     "shard": shard,

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{ConfigError, ServiceConfig};
-use crate::control::http_clients::remove_idle_clients;
+use crate::control::http_clients::{HttpClients, remove_idle_clients};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
@@ -124,11 +124,15 @@ impl Service {
             directory: Arc::clone(&directory),
             gate: Arc::clone(&gate),
             postboxes: Arc::clone(inspector.postboxes()),
-            http_clients: Arc::default(),
+            http_clients: Arc::new(HttpClients::new(inspector.control_counters())),
+            counters: inspector.control_counters(),
         };
         let (draining, is_draining) = watch::channel(false);
+        let mut tasks = vec![tokio::spawn(remove_idle_clients(
+            Arc::clone(&control.http_clients),
+            is_draining.clone(),
+        ))];
         let control = tokio::spawn(control::serve(handed_over, control, is_draining));
-        let mut admin_task = None;
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;

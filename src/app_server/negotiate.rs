@@ -10,9 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    CONTENT_TYPE, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, CONTENT_TYPE, ORIGIN,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -25,6 +24,7 @@ use super::endpoint::choose_for_client;
 use super::hub_server::HubServer;
 use super::random;
 use super::server_connection::unix_now;
+use crate::frame::upgrade::add_cors_headers;
 use crate::protocol::access_token::{Algorithm, Audience, SignError, TokenBuilder};
 use crate::protocol::connection_string::ConnectionString;
 use crate::protocol::negotiate::{ClientUrl, Redirect};
@@ -159,14 +159,6 @@ impl fmt::Debug for Negotiate {
 
 /// Allows the page that asked to read the answer, whatever it is.
 fn with_cors(mut response: Response, request: &HeaderMap) -> Response {
-    if let Some(origin) = request.get(ORIGIN) {
-        let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
-        headers.insert(VARY, HeaderValue::from_static("Origin"));
-    }
+    add_cors_headers(response.headers_mut(), request.get(ORIGIN));
     response
 }

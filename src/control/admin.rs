@@ -9,12 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::counters::{CounterKind, Counters};
+use crate::counters::{ControlCounters, CounterKind, Counters};
 use crate::inspector::Inspector;
 
 /// The admin port's routes.
@@ -34,10 +35,11 @@ async fn healthz(State(inspector): State<Inspector>) -> Response {
     }
 }
 
-/// The counters of all shards in the `OpenMetrics` text format, which Prometheus reads.
+/// The counters of all shards and of the control plane in the `OpenMetrics` text format, which Prometheus reads.
 async fn metrics(State(inspector): State<Inspector>) -> Response {
     let mut registry = Registry::with_prefix("hubring");
     registry.register_collector(Box::new(ShardCounters(inspector.counters())));
+    registry.register_collector(Box::new(OwnCounters(inspector.control_counters())));
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -75,24 +77,47 @@ impl Collector for ShardCounters {
             return Ok(());
         };
         for (kind, name, help, _) in first.each() {
-            let metric_type = match kind {
-                CounterKind::Total => prometheus_client::metrics::MetricType::Counter,
-                CounterKind::Gauge => prometheus_client::metrics::MetricType::Gauge,
-            };
-            let mut family = encoder.encode_descriptor(name, help, None, metric_type)?;
+            let mut family = encoder.encode_descriptor(name, help, None, metric_type(kind))?;
             for (shard, counters) in self.0.iter().enumerate() {
                 let value = counters
                     .each()
                     .find(|(_, other, ..)| *other == name)
                     .map_or(0, |(.., value)| value);
                 let labels = [("shard", shard.to_string())];
-                let encoder = family.encode_family(&labels)?;
-                match kind {
-                    CounterKind::Total => ConstCounter::new(value).encode(encoder)?,
-                    CounterKind::Gauge => ConstGauge::new(value.cast_signed()).encode(encoder)?,
-                }
+                encode(kind, value, family.encode_family(&labels)?)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Reads the control plane's own counters when asked.
+#[derive(Debug)]
+struct OwnCounters(Arc<ControlCounters>);
+
+impl Collector for OwnCounters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (kind, name, help, value) in self.0.each() {
+            encode(
+                kind,
+                value,
+                encoder.encode_descriptor(name, help, None, metric_type(kind))?,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn metric_type(kind: CounterKind) -> MetricType {
+    match kind {
+        CounterKind::Total => MetricType::Counter,
+        CounterKind::Gauge => MetricType::Gauge,
+    }
+}
+
+fn encode(kind: CounterKind, value: u64, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    match kind {
+        CounterKind::Total => ConstCounter::new(value).encode(encoder),
+        CounterKind::Gauge => ConstGauge::new(value.cast_signed()).encode(encoder),
     }
 }

@@ -42,12 +42,10 @@ pub(super) async fn client(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let is_poll = parts.method == Method::GET && !wants_events(&parts.headers);
     let answer = match parts.method {
-        Method::GET if wants_events(&parts.headers) => stream(&control, &parts, peer).await,
-        Method::GET => {
-            let answer = poll(&control, &parts, peer).await;
-            return (long_polling::NO_CACHE, answer).into_response();
-        }
+        Method::GET if is_poll => poll(&control, &parts, peer).await,
+        Method::GET => stream(&control, &parts, peer).await,
         Method::POST => send(&control, &parts, body).await,
         Method::DELETE => end(&control, &parts),
         _ => Err(Refusal {
@@ -55,7 +53,15 @@ pub(super) async fn client(
             ..Refusal::new(405, "")
         }),
     };
-    answer.into_response()
+    let answer = answer.unwrap_or_else(|refusal| {
+        control.on_refused(&parts, &refusal);
+        refusal.into_response()
+    });
+    if is_poll {
+        (long_polling::NO_CACHE, answer).into_response()
+    } else {
+        answer
+    }
 }
 
 async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
@@ -66,6 +72,7 @@ async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Re
             let client = asked
                 .open(control, peer, Transport::ServerSentEvents)
                 .await?;
+            control.counters.event_streams.increment();
             Ok(server_sent_events::stream(
                 client,
                 Arc::clone(&control.http_clients),
@@ -76,13 +83,15 @@ async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Re
 
 async fn poll(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
     let asked = Asked::new(control, parts)?;
-    match asked.present(control, Transport::LongPolling)? {
-        Some(client) => Ok(long_polling::poll(client, &control.http_clients).await),
+    let answer = match asked.present(control, Transport::LongPolling)? {
+        Some(client) => long_polling::poll(client, &control.http_clients).await,
         None => {
             let client = asked.open(control, peer, Transport::LongPolling).await?;
-            Ok(long_polling::first_poll(client, &control.http_clients))
+            long_polling::first_poll(client, &control.http_clients)
         }
-    }
+    };
+    control.counters.polls.increment();
+    Ok(answer)
 }
 
 async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, Refusal> {
@@ -113,6 +122,7 @@ async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, 
     if !bytes.is_empty() {
         let sent = client.send(bytes, turn).await;
         sent.map_err(|_| Refusal::from(TakeError::Unknown))?;
+        control.counters.posts.increment();
     }
     Ok(answers::empty(StatusCode::OK))
 }

@@ -23,7 +23,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 use super::reader::{READ_BYTES, Reader};
 use crate::frame::upgrade::BodyLength;
@@ -102,10 +102,10 @@ fn service(
     Future: Send,
 > {
     let peer = asked.peer;
-    let deadline = Instant::now() + asked.body_timeout;
+    let body_timeout = asked.body_timeout;
     let router = TowerToHyperService::new(router);
     service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(|body| Upload::new(body, deadline));
+        let mut request = request.map(|body| Upload::new(body, body_timeout));
         request.extensions_mut().insert(ConnectInfo(peer));
         let answering = router.call(request);
         let progress = Arc::clone(&progress);
@@ -272,18 +272,19 @@ impl Drop for Answer {
     }
 }
 
-/// The body of a request, which has to come in time.
+/// The body of a request, which has to come in time once it is waited for.
 struct Upload {
     body: Incoming,
+    timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
-    fn new(body: Incoming, deadline: Instant) -> Self {
-        let has_bytes = !body.is_end_stream();
+    fn new(body: Incoming, timeout: Duration) -> Self {
         Self {
             body,
-            deadline: has_bytes.then(|| Box::pin(sleep_until(deadline))),
+            timeout,
+            deadline: None,
         }
     }
 }
@@ -299,12 +300,14 @@ impl Body for Upload {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if let Some(deadline) = &mut self.deadline {
-            ready!(deadline.as_mut().poll(context));
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the body did not come in time");
-            return Poll::Ready(Some(Err(error.into())));
-        }
-        Poll::Pending
+        // Whoever reads it may have let it wait for longer than it may take.
+        let timeout = self.timeout;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(deadline.as_mut().poll(context));
+        let error = io::Error::new(io::ErrorKind::TimedOut, "the body did not come in time");
+        Poll::Ready(Some(Err(error.into())))
     }
 
     fn is_end_stream(&self) -> bool {

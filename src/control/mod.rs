@@ -14,6 +14,7 @@ mod reader;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
@@ -23,8 +24,10 @@ use tokio::task::JoinSet;
 
 use self::connection::Serving;
 use self::reader::Deadlines;
+use crate::counters::ControlCounters;
 use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
+use crate::shard::admission::refusal::Refusal;
 use crate::shard::directory::Directory;
 use crate::shard::mailbox::Postboxes;
 use crate::shard::ring::wake::Wake;
@@ -40,6 +43,17 @@ pub struct Control {
     pub postboxes: Postboxes<Delivery, Wake>,
     /// The clients that are served here.
     pub http_clients: Arc<HttpClients>,
+    /// What is counted here.
+    pub counters: Arc<ControlCounters>,
+}
+
+impl Control {
+    /// A request is refused. What is wrong with it is told to who asked, and to whoever debugs.
+    fn on_refused(&self, request: &Parts, refusal: &Refusal) {
+        self.counters.requests_refused.increment();
+        let (method, path) = (&request.method, request.uri.path());
+        tracing::debug!(%method, path, status = refusal.status, reason = %refusal.text, "refused a request");
+    }
 }
 
 /// Serves connections as shards hand them over, until the service stops and the last request has been answered.

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::Control;
@@ -17,28 +18,28 @@ use crate::shard::admission::refusal::Refusal;
 use crate::shard::directory::Reservation;
 use crate::shard::pending::Expected;
 
-pub(super) async fn negotiate(
-    State(control): State<Control>,
-    method: Method,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    if method != Method::POST {
-        return Refusal {
-            headers: &[("allow", "POST")],
-            ..Refusal::new(405, "")
-        }
-        .into_response();
-    }
-    match answer(&control, &headers, query.as_deref().unwrap_or_default()) {
+pub(super) async fn negotiate(State(control): State<Control>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    match answer(&control, &parts) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            control.on_refused(&parts, &refusal);
+            refusal.into_response()
+        }
     }
 }
 
-fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String, Refusal> {
+fn answer(control: &Control, request: &Parts) -> Result<String, Refusal> {
+    if request.method != Method::POST {
+        return Err(Refusal {
+            headers: &[("allow", "POST")],
+            ..Refusal::new(405, "")
+        });
+    }
+    let query = request.uri.query().unwrap_or_default();
     let hub = hub_name(query)?;
-    let authorization = headers
+    let authorization = request
+        .headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let token = validate(
@@ -81,6 +82,7 @@ fn answer(control: &Control, headers: &HeaderMap, query: &str) -> Result<String,
     pending
         .expect(connection_token, expected, hub, Instant::now())
         .map_err(|full| Refusal::unavailable(full.to_string()))?;
+    control.counters.negotiations.increment();
     Ok(NegotiateResponse {
         version: request.version,
         connection_id,

@@ -26,6 +26,7 @@ use crate::chunk::Chunk;
 use crate::counters::Counters;
 use crate::id::{ConnectionId, ShardId};
 use crate::limits::{INVOCATION_TIMEOUT, SERVICE_HANDSHAKE_TIMEOUT};
+use crate::protocol::negotiate::Transport;
 use crate::protocol::service::{
     Message, MigrationLevel, ServerConnectionType, ServiceEvent, ServiceEventKind,
     ServiceEventObject,
@@ -83,6 +84,8 @@ pub struct ClientView<'a> {
     pub hub: HubId,
     /// Its user.
     pub user: Option<&'a str>,
+    /// How it is connected.
+    pub transport: Transport,
     /// The hub protocol it speaks.
     pub protocol: &'a str,
     /// The id of its server connection.
@@ -316,6 +319,7 @@ impl Router {
             id: client.id,
             hub: client.hub,
             user: client.user.as_deref(),
+            transport: client.transport,
             protocol: client.protocol.name(),
             server_connection_id: client
                 .server

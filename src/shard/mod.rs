@@ -67,6 +67,7 @@ use crate::counters::Counters;
 use crate::frame::websocket;
 use crate::id::ShardId;
 use crate::limits::{DRAIN_TIMEOUT, MAILS_PER_TURN};
+use crate::protocol::negotiate::Transport;
 use crate::protocol::service::ServerConnectionType;
 use crate::routing::{Effect, Mail, NewClient, NewServer, Router, SocketKey};
 
@@ -165,6 +166,8 @@ pub struct ClientDescription {
     pub user: Option<String>,
     /// Its hub.
     pub hub: String,
+    /// How it is connected.
+    pub transport: Transport,
     /// The hub protocol it speaks.
     pub protocol: String,
     /// The server connection it is bound to.
@@ -467,6 +470,7 @@ impl Shard {
                 id: client.id.to_string(),
                 user: client.user.map(str::to_owned),
                 hub: hub(client.hub),
+                transport: client.transport,
                 protocol: client.protocol.to_owned(),
                 server_connection: client.server_connection_id.map(str::to_owned),
             });

@@ -13,11 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::time::timeout;
 
 use self::link::Link;
 pub(super) use self::polls::Answer;
 use self::polls::Polls;
+use crate::counters::ControlCounters;
 use crate::id::{ConnectionToken, HubName};
 use crate::limits::{POLL_INTERVAL_CHECK, POLL_TIMEOUT};
 use crate::protocol::negotiate::Transport;
@@ -27,10 +29,14 @@ use crate::shard::outlet::Taken;
 use crate::shard::pending::TakeError;
 use crate::shard::place::ClientPlace;
 
+/// Time between looks at clients without a poll while the service stops.
+const DRAIN_CHECK: Duration = Duration::from_millis(10);
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HttpClients {
     table: Mutex<HashMap<ConnectionToken, Arc<HttpClient>>>,
+    counters: Arc<ControlCounters>,
 }
 
 /// Who a client is, to the requests that follow the one that opened its transport.
@@ -54,6 +60,14 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClients {
+    /// None, at first.
+    pub fn new(counters: Arc<ControlCounters>) -> Self {
+        Self {
+            table: Mutex::default(),
+            counters,
+        }
+    }
+
     /// The client of that identity, if it is here. An error if its token belongs to another hub or user.
     pub(super) fn get(&self, identity: &Identity) -> Result<Option<Arc<HttpClient>>, TakeError> {
         match self.table().get(&identity.token) {
@@ -76,17 +90,21 @@ impl HttpClients {
         client.link.close();
     }
 
-    /// Removes the clients on long polling that have not polled for too long.
-    fn remove_idle(&self, now: Instant) {
+    /// Removes the clients on long polling that have not polled for too long. If the service stops, it does not answer another poll, and so
+    /// any time without one is.
+    fn remove_idle(&self, now: Instant, service_stops: bool) {
         let mut removed = Vec::new();
         self.table().retain(|_, client| {
-            let is_idle = client.is_idle(now);
+            let idle_time = client.idle_time(now);
+            let is_idle =
+                idle_time.is_some_and(|time| service_stops || time > client.poll_interval_max);
             if is_idle {
                 removed.push(Arc::clone(client));
             }
             !is_idle
         });
         for client in removed {
+            self.counters.polls_missed.increment();
             tracing::debug!(hub = %client.identity.hub, "a client has not polled for too long");
             client.link.close();
         }
@@ -98,10 +116,19 @@ impl HttpClients {
 }
 
 /// Removes clients that do not poll any more, for ever.
-pub async fn remove_idle_clients(clients: Arc<HttpClients>) {
+pub async fn remove_idle_clients(
+    clients: Arc<HttpClients>,
+    mut is_draining: watch::Receiver<bool>,
+) {
     loop {
-        tokio::time::sleep(POLL_INTERVAL_CHECK).await;
-        clients.remove_idle(Instant::now());
+        let service_stops = *is_draining.borrow_and_update();
+        clients.remove_idle(Instant::now(), service_stops);
+        if service_stops {
+            // Shards wait for the last of them.
+            tokio::time::sleep(DRAIN_CHECK).await;
+        } else {
+            let _ = timeout(POLL_INTERVAL_CHECK, is_draining.changed()).await;
+        }
     }
 }
 
@@ -175,9 +202,12 @@ impl HttpClient {
         }
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
-        self.transport == Transport::LongPolling
-            && self.polls.idle_time(now) > self.poll_interval_max
+    /// For how long the client has been without a poll, if it should have one.
+    fn idle_time(&self, now: Instant) -> Option<Duration> {
+        match self.transport {
+            Transport::LongPolling => self.polls.idle_time(now),
+            Transport::ServerSentEvents | Transport::WebSockets => None,
+        }
     }
 }
 
@@ -228,6 +258,10 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(15);
 
+    fn clients() -> HttpClients {
+        HttpClients::new(Arc::default())
+    }
+
     fn identity(user: Option<&str>) -> Identity {
         Identity {
             token: ConnectionToken::new(7),
@@ -259,8 +293,7 @@ mod tests {
 
     #[test]
     fn a_client_is_found_by_its_own_requests_only() {
-        let (clients, (client, _mailbox)) =
-            (HttpClients::default(), client(Transport::LongPolling));
+        let (clients, (client, _mailbox)) = (clients(), client(Transport::LongPolling));
         clients.insert(Arc::clone(&client));
         let is_found = |identity| clients.get(&identity).map(|found| found.is_some());
         assert_eq!(is_found(identity(Some("alice"))), Ok(true));
@@ -277,28 +310,40 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_poll_leaves() {
-        let (clients, (polling, mailbox)) =
-            (HttpClients::default(), client(Transport::LongPolling));
+        let (clients, (polling, mailbox)) = (clients(), client(Transport::LongPolling));
         clients.insert(Arc::clone(&polling));
         let poll = Arc::clone(&polling).begin_poll();
         let late = || Instant::now() + INTERVAL + Duration::from_secs(1);
-        clients.remove_idle(late());
+        clients.remove_idle(late(), false);
         assert!(!is_closed(&mailbox), "a poll is open");
         drop(poll);
-        clients.remove_idle(Instant::now());
+        clients.remove_idle(Instant::now(), false);
         assert!(!is_closed(&mailbox), "it has time to poll again");
-        clients.remove_idle(late());
+        clients.remove_idle(late(), false);
         assert!(is_closed(&mailbox));
         assert!(clients.get(&identity(Some("alice"))).unwrap().is_none());
     }
 
     #[test]
+    fn a_client_that_cannot_poll_again_leaves() {
+        let (clients, (polling, mailbox)) = (clients(), client(Transport::LongPolling));
+        clients.insert(Arc::clone(&polling));
+        let poll = polling.begin_poll();
+        clients.remove_idle(Instant::now(), true);
+        assert!(!is_closed(&mailbox), "a poll is open");
+        drop(poll);
+        clients.remove_idle(Instant::now(), true);
+        assert!(is_closed(&mailbox));
+    }
+
+    #[test]
     fn a_client_with_a_stream_is_never_idle() {
-        let (clients, (streaming, mailbox)) =
-            (HttpClients::default(), client(Transport::ServerSentEvents));
+        let (clients, (streaming, mailbox)) = (clients(), client(Transport::ServerSentEvents));
         clients.insert(streaming);
-        clients.remove_idle(Instant::now() + 100 * INTERVAL);
-        assert!(!is_closed(&mailbox));
+        for service_stops in [false, true] {
+            clients.remove_idle(Instant::now() + 100 * INTERVAL, service_stops);
+            assert!(!is_closed(&mailbox));
+        }
     }
 
     /// The second request must not overtake the first, even if that is given up while its bytes wait to be taken.

@@ -77,13 +77,10 @@ impl Polls {
         }
     }
 
-    /// For how long there has been no poll.
-    pub(super) fn idle_time(&self, now: Instant) -> Duration {
+    /// For how long there has been no poll, if there is none.
+    pub(super) fn idle_time(&self, now: Instant) -> Option<Duration> {
         let state = self.state();
-        if state.open > 0 {
-            return Duration::ZERO;
-        }
-        now.saturating_duration_since(state.idle_since)
+        (state.open == 0).then(|| now.saturating_duration_since(state.idle_since))
     }
 
     /// Waits for an answer to a poll, but not longer than `timeout`. If it is given up, nothing is lost.
@@ -271,13 +268,13 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let polls = Polls::new(start);
-        assert_eq!(polls.idle_time(after(14)), Duration::from_secs(14));
+        assert_eq!(polls.idle_time(after(14)), Some(Duration::from_secs(14)));
         polls.begin();
         polls.begin();
-        assert_eq!(polls.idle_time(after(100)), Duration::ZERO);
+        assert_eq!(polls.idle_time(after(100)), None);
         polls.end(after(100));
-        assert_eq!(polls.idle_time(after(120)), Duration::ZERO);
+        assert_eq!(polls.idle_time(after(120)), None);
         polls.end(after(130));
-        assert_eq!(polls.idle_time(after(145)), Duration::from_secs(15));
+        assert_eq!(polls.idle_time(after(145)), Some(Duration::from_secs(15)));
     }
 }

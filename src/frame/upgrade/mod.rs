@@ -23,4 +23,4 @@ pub use body::{BodyError, BodyLength};
 pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, HeadError, RequestHead, TARGET_BYTES_MAX, parse};
 #[cfg(any(test, fuzzing))]
 pub use properties::fuzz_request_head;
-pub use response::{CorsHeaders, cors_headers, refusal, switching_protocols};
+pub use response::{CorsHeaders, add_cors_headers, cors_headers, refusal, switching_protocols};

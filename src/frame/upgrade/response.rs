@@ -1,7 +1,7 @@
 //! The answers to an upgrade: the switch, or a refusal.
 
 use smallvec::{SmallVec, smallvec};
-use tungstenite::http::StatusCode;
+use tungstenite::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::UpgradeKey;
 
@@ -35,6 +35,15 @@ pub fn refusal(status: u16, body: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     }
     response.extend(["\r\n", body]);
     response.into_bytes()
+}
+
+/// Adds [`cors_headers`] to those of a response. A `Vary` that is there stays.
+pub fn add_cors_headers(response: &mut HeaderMap, origin: Option<&HeaderValue>) {
+    for (name, value) in cors_headers(origin.and_then(|origin| origin.to_str().ok())) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.append(name, value);
+        }
+    }
 }
 
 /// Headers for [`refusal`].
@@ -102,6 +111,19 @@ mod tests {
             No such hub";
         assert_eq!(String::from_utf8(response).unwrap(), expected);
         assert!(cors_headers(None).is_empty());
+    }
+
+    #[test]
+    fn a_page_is_named_as_it_names_itself() {
+        let mut response = HeaderMap::new();
+        response.insert("vary", HeaderValue::from_static("Accept"));
+        add_cors_headers(&mut response, None);
+        assert_eq!(response.len(), 1, "no page asks");
+        add_cors_headers(&mut response, Some(&HeaderValue::from_static("null")));
+        assert_eq!(response["access-control-allow-origin"], "null");
+        assert_eq!(response["access-control-allow-credentials"], "true");
+        let vary: Vec<&HeaderValue> = response.get_all("vary").iter().collect();
+        assert_eq!(vary, ["Accept", "Origin"]);
     }
 
     #[test]
