@@ -57,7 +57,6 @@ pub enum StartError {
 pub struct Service {
     config: ServiceConfig,
     admin: Option<SocketAddr>,
-    echo: Option<SocketAddr>,
     inspector: Inspector,
     shards: Vec<JoinHandle<()>>,
     control: tokio::task::JoinHandle<()>,
@@ -84,14 +83,7 @@ impl Service {
 
         // Before there are shards, which would go on without a service.
         let admin_listener = listen_for_admin(config.admin).await?;
-        let echo_listener = match config.websocket_echo {
-            Some(address) => once_free(address, || listen(address, 1)).await?.pop(),
-            None => None,
-        };
-        let echo = echo_listener
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()?;
+        let echo_listener = listen_for_echo(&mut config).await?;
 
         let directory = Arc::new(Directory::new(shard_count));
         let (control, handed_over) = mpsc::channel(HANDED_OVER_DEPTH);
@@ -142,13 +134,9 @@ impl Service {
             None => None,
         };
         tracing::info!(listen = %config.listen, ?admin, shards = shard_count, ?cores, %instance_id, "the service is up");
-        if let Some(address) = echo {
-            tracing::info!(%address, "WebSocket messages are sent back");
-        }
         Ok(Self {
             config,
             admin,
-            echo,
             inspector,
             shards,
             control,
@@ -170,7 +158,7 @@ impl Service {
 
     /// Where WebSocket messages are sent back.
     pub fn echo_address(&self) -> Option<SocketAddr> {
-        self.echo
+        self.config.websocket_echo
     }
 
     /// What an app server has to be configured with.
@@ -340,6 +328,20 @@ async fn listen_for_admin(
         tokio::net::TcpListener::from_std(socket.into())
     };
     once_free(address, listen).await.map(Some)
+}
+
+/// The address becomes the one that was found, as port 0 is none.
+async fn listen_for_echo(config: &mut ServiceConfig) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = config.websocket_echo else {
+        return Ok(None);
+    };
+    let listener = once_free(address, || listen(address, 1)).await?.pop();
+    if let Some(listener) = &listener {
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "WebSocket messages are sent back");
+        config.websocket_echo = Some(address);
+    }
+    Ok(listener)
 }
 
 async fn serve_admin(listener: tokio::net::TcpListener, inspector: Inspector) {

@@ -9,7 +9,7 @@ use super::message::RecordBuffer;
 
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Handshake requests, and messages.
+// Handshake requests.
 const JSON: &str = "7b2270726f746f636f6c223a226a736f6e222c2276657273696f6e223a317d1e";
 const JSON_2: &str = "7b2270726f746f636f6c223a226a736f6e222c2276657273696f6e223a327d1e";
 const JSON_WITH_BLANKS: &str =
@@ -17,92 +17,74 @@ const JSON_WITH_BLANKS: &str =
 const MESSAGEPACK: &str =
     "7b2270726f746f636f6c223a226d6573736167657061636b222c2276657273696f6e223a317d1e";
 const BLAZORPACK: &str = "7b2276657273696f6e223a312c226578747261223a5b7b7d5d2c2270726f746f636f6c223a22626c617a6f727061636b227d1e";
-const JSON_PING: &str = "7b2274797065223a367d1e";
-const JSON_CLOSE: &str = "7b2274797065223a377d1e";
-const JSON_COMPLETION: &str = "7b2274797065223a332c22696e766f636174696f6e4964223a2231227d1e";
-const JSON_INVOCATION: &str =
-    "7b22746172676574223a22466f6f222c22617267756d656e7473223a5b312c2278225d2c2274797065223a317d1e";
+
+/// A message as it is sent, and what it is.
+type Sent = (&'static str, Kind);
+
+const JSON_PING: Sent = ("7b2274797065223a367d1e", Kind::Ping);
+const JSON_CLOSE: Sent = ("7b2274797065223a377d1e", Kind::Close);
+const JSON_COMPLETION: Sent = (
+    "7b2274797065223a332c22696e766f636174696f6e4964223a2231227d1e",
+    Kind::Completion,
+);
+const JSON_ACK: Sent = (
+    "7b2274797065223a382c2273657175656e63654964223a337d1e",
+    Kind::Ack,
+);
+const JSON_INVOCATION: Sent = (
+    "7b22746172676574223a22466f6f222c22617267756d656e7473223a5b312c2278225d2c2274797065223a317d1e",
+    Kind::Invocation,
+);
 /// Letters that take several bytes, and an escaped 0x1e, which ends no record.
-const JSON_LETTERS: &str = "7b2274797065223a312c22746172676574223a22c3a9e4b8ad222c22617267756d656e7473223a5b22615c753030316562225d7d1e";
-const PING: &str = "029106";
+const JSON_LETTERS: Sent = (
+    "7b2274797065223a312c22746172676574223a22c3a9e4b8ad222c22617267756d656e7473223a5b22615c753030316562225d7d1e",
+    Kind::Invocation,
+);
+const PING: Sent = ("029106", Kind::Ping);
 /// A length that takes more bytes than it needs.
-const WIDE_PING: &str = "82009106";
-const COMPLETION: &str = "06940380a13102";
-const CLOSE: &str = "039207c0";
-const INVOCATION: &str = "0c950180c0a3466f6f9201a178";
+const WIDE_PING: Sent = ("82009106", Kind::Ping);
+const COMPLETION: Sent = ("06940380a13102", Kind::Completion);
+const CLOSE: Sent = ("039207c0", Kind::Close);
+const INVOCATION: Sent = ("0c950180c0a3466f6f9201a178", Kind::Invocation);
 
 #[test]
 fn conversations_are_read_alike_however_they_are_cut() {
-    use Kind::{Ack, Close, Completion, Invocation, Ping};
-    let (json, messagepack) = (HubProtocol::Json, HubProtocol::MessagePack);
-    let long = format!("8c01960180c0a14291d982{}90", "79".repeat(130));
-    let pings = PING.repeat(500);
-    let cases: Vec<(Vec<&str>, HubProtocol, i64, Vec<Kind>)> = vec![
-        (vec![JSON], json.clone(), 1, vec![]),
+    use HubProtocol::{BlazorPack, Json, MessagePack};
+    let conversations: [(&str, HubProtocol, i64, &[Sent]); 9] = [
+        (JSON, Json, 1, &[]),
+        (JSON_2, Json, 2, &[JSON_ACK]),
+        (JSON_WITH_BLANKS, Json, 1, &[JSON_PING]),
+        (JSON, Json, 1, &[JSON_PING, JSON_INVOCATION, JSON_CLOSE]),
+        (JSON, Json, 1, &[JSON_LETTERS, JSON_COMPLETION]),
+        (MESSAGEPACK, MessagePack, 1, &[PING, WIDE_PING]),
         (
-            vec![
-                JSON_2,
-                "7b2274797065223a382c2273657175656e63654964223a337d1e",
-            ],
-            json.clone(),
-            2,
-            vec![Ack],
-        ),
-        (
-            vec![JSON_WITH_BLANKS, JSON_PING],
-            json.clone(),
+            MESSAGEPACK,
+            MessagePack,
             1,
-            vec![Ping],
+            &[PING, COMPLETION, CLOSE, INVOCATION],
         ),
-        (
-            vec![JSON, JSON_PING, JSON_INVOCATION, JSON_CLOSE],
-            json.clone(),
-            1,
-            vec![Ping, Invocation, Close],
-        ),
-        (
-            vec![JSON, JSON_PING, JSON_COMPLETION, JSON_CLOSE],
-            json.clone(),
-            1,
-            vec![Ping, Completion, Close],
-        ),
-        (vec![JSON, JSON_LETTERS], json, 1, vec![Invocation]),
-        (
-            vec![MESSAGEPACK, PING, WIDE_PING],
-            messagepack.clone(),
-            1,
-            vec![Ping, Ping],
-        ),
-        (
-            vec![MESSAGEPACK, PING, COMPLETION, CLOSE, INVOCATION],
-            messagepack.clone(),
-            1,
-            vec![Ping, Completion, Close, Invocation],
-        ),
-        (
-            vec![MESSAGEPACK, &long],
-            messagepack.clone(),
-            1,
-            vec![Invocation],
-        ),
-        (vec![MESSAGEPACK, &pings], messagepack, 1, vec![Ping; 500]),
-        (
-            vec![BLAZORPACK, PING],
-            HubProtocol::BlazorPack,
-            1,
-            vec![Ping],
-        ),
+        (MESSAGEPACK, MessagePack, 1, &[PING; 500]),
+        (BLAZORPACK, BlazorPack, 1, &[PING]),
     ];
-    for (parts, protocol, version, kinds) in cases {
-        let stream = bytes(&parts.concat());
+    for (request, protocol, version, messages) in conversations {
+        let (messages, kinds): (Vec<&str>, Vec<Kind>) = messages.iter().copied().unzip();
+        let stream = bytes(&[request, &messages.concat()].concat());
         let expected = (HandshakeRequest { protocol, version }, kinds);
         for piece_bytes in [1, 2, 7, stream.len()] {
             let pieces: Vec<&[u8]> = stream.chunks(piece_bytes).collect();
-            assert_eq!(read(&pieces), expected, "{parts:?} by {piece_bytes}");
+            assert_eq!(
+                read(&pieces),
+                expected,
+                "{request} {messages:?} by {piece_bytes}"
+            );
         }
         for cut in 0..stream.len().min(200) {
             let (head, tail) = stream.split_at(cut);
-            assert_eq!(read(&[head, tail]), expected, "{parts:?} at {cut}");
+            assert_eq!(
+                read(&[head, tail]),
+                expected,
+                "{request} {messages:?} at {cut}"
+            );
         }
     }
 }
