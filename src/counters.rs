@@ -102,6 +102,7 @@ counters! {
     Gauge standing_memberships: "Memberships of users that are remembered, and marks of ended ones",
     Total accepted: "Connections accepted",
     Total refused: "Connections refused with an HTTP status",
+    Total heads_given_up: "Connections closed before their request head was complete because too many others wanted in",
     Total handed_over: "Connections handed over to the control plane",
     Total handed_back: "Connections taken back from the control plane because they asked for an upgrade",
     Total clients_opened: "Client connections reported to an app server",

@@ -18,8 +18,11 @@ pub const ADDRESS_RETRY_DELAY: Duration = Duration::from_millis(20);
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that may follow a request head before its answer. More: 400; on the control plane they are not read before the answer has gone.
 pub const EARLY_BYTES_MAX: usize = 16 * 1024;
-/// Connections of one shard that are being admitted at a time. More: the shard stops accepting until one is done.
+/// Connections of one shard that are being admitted at a time. More: those whose heads have been waited for longest are closed without an
+/// answer, and the shard accepts no more until one is done.
 pub const ADMISSIONS_MAX: usize = 4096;
+/// Connections that are closed for that at a time.
+pub const HEADS_GIVEN_UP_AT_A_TIME: usize = 64;
 /// Hubs of one service. More: 503.
 pub const HUBS_MAX: usize = 4096;
 /// Server connections of one service. More: 503, after which the SDK backs off.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hubring::frame::websocket::Data;
-use hubring::limits::REQUEST_HEAD_TIMEOUT;
+use hubring::limits::{ADMISSIONS_MAX, REQUEST_HEAD_TIMEOUT};
 
 use crate::peers::{AppServer, Client, Heard, Peer, frame, head};
 use crate::stage::{PATIENCE, Stage, until};
@@ -100,6 +100,41 @@ fn half_a_request_head_is_not_waited_for_longer_than_it_may_take() {
         took < REQUEST_HEAD_TIMEOUT + Duration::from_secs(2),
         "{took:?}"
     );
+    until("sockets to be closed", || stage.socket_count() == 1);
+}
+
+/// Whoever opens connections and says nothing on them does not keep others out, not even for as long as a head may take.
+#[test]
+fn heads_that_do_not_come_make_room_for_others() {
+    let stage = Stage::new(1);
+    let silent: Vec<TcpStream> = (0..ADMISSIONS_MAX)
+        .map(|_| {
+            let mut stream = TcpStream::connect(stage.address).unwrap();
+            stream.write_all(b"GET /client/").unwrap();
+            stream
+        })
+        .collect();
+    stage.until("admissions", ADMISSIONS_MAX as u64, |counters| {
+        &counters.admissions
+    });
+    let started = Instant::now();
+    let clients: Vec<Peer> = (0..100).map(|_| Client::upgrade(&stage)).collect();
+    let took = started.elapsed();
+    assert!(took < REQUEST_HEAD_TIMEOUT / 2, "{took:?}");
+    let given_up = stage.sum(|all| &all.heads_given_up);
+    assert!((1..=200).contains(&given_up), "{given_up}");
+    // The oldest have gone, the others may go on.
+    let mut ends = silent.iter().map(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        (&*stream).read(&mut [0; 10]).is_ok_and(|bytes| bytes == 0)
+    });
+    assert!(
+        ends.by_ref()
+            .take(given_up as usize)
+            .all(|has_ended| has_ended)
+    );
+    assert!(!ends.any(|has_ended| has_ended));
+    drop((silent, clients));
     until("sockets to be closed", || stage.socket_count() == 1);
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod arrival;
 mod client;
 mod echo;
 pub mod gate;
+mod heads;
 pub(crate) mod identity;
 pub(crate) mod refusal;
 mod resume;
@@ -29,6 +30,7 @@ use tokio_uring::net::TcpStream;
 use self::client::admit_client;
 pub(crate) use self::client::watch_for_stalling;
 use self::gate::{Gate, HandedOver, SocketHold};
+use self::heads::Heads;
 use self::refusal::Refusal;
 use self::server::admit_server;
 use super::Shard;
@@ -37,7 +39,10 @@ use super::environment::{Environment, PanicWatch};
 use crate::counters::Counters;
 use crate::frame::upgrade::{self as http, RequestHead, UpgradeKey};
 use crate::id::ShardId;
-use crate::limits::{ADMISSIONS_MAX, EARLY_BYTES_MAX, HANDED_BACK_DEPTH, REQUEST_HEAD_TIMEOUT};
+use crate::limits::{
+    ADMISSIONS_MAX, EARLY_BYTES_MAX, HANDED_BACK_DEPTH, HEADS_GIVEN_UP_AT_A_TIME,
+    REQUEST_HEAD_TIMEOUT,
+};
 
 /// Time until it is tried again to accept, after the system had no descriptor or memory for it.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -61,6 +66,7 @@ pub(super) struct Admission {
     gate: Arc<Gate>,
     watch: PanicWatch,
     running: Cell<usize>,
+    heads: Heads,
     /// The way back from the control plane.
     home: mpsc::Sender<HandedOver>,
 }
@@ -120,6 +126,7 @@ impl Admission {
             gate: Arc::clone(&environment.gate),
             watch: PanicWatch::new(environment),
             running: Cell::new(0),
+            heads: Heads::default(),
             home,
         });
         (admission, handed_back)
@@ -131,10 +138,10 @@ pub(super) async fn accept(listener: TcpListener, entrance: Entrance, admission:
     let _watch = admission.watch.clone();
     let listener = tokio_uring::net::TcpListener::from_std(listener);
     loop {
-        admission.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 admission.counters.accepted.increment();
+                admission.room().await;
                 let arrived = Arrived {
                     stream,
                     peer,
@@ -187,8 +194,11 @@ async fn admit(arrived: Arrived, admission: &Admission) {
         received,
         hold,
     } = arrived;
-    let stream = &stream;
+    let stream = Rc::new(stream);
+    let waiting = admission.heads.wait(&stream);
+    let stream = &*stream;
     let read = within(REQUEST_HEAD_TIMEOUT, stream, read_head(stream, received)).await;
+    drop(waiting);
     let mut asked = match read {
         Some(Ok(Some((head, head_bytes, received)))) => Asked {
             stream,
@@ -247,6 +257,8 @@ impl Admission {
     /// Waits until another connection may be admitted.
     async fn room(&self) {
         while self.running.get() >= ADMISSIONS_MAX {
+            let given_up = self.heads.give_up(HEADS_GIVEN_UP_AT_A_TIME);
+            self.counters.heads_given_up.add(given_up as u64);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
