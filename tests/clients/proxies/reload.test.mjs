@@ -19,9 +19,9 @@ for (const { kind, skip, rig } of rigs) {
     const old = proxy.workers();
 
     await proxy.reload();
+    const late = await Promise.all(['websockets', 'sse'].map((transport) => rig.client({ transport })));
     for (const client of before) assert.equal(await client.invoke('Echo', 'still here'), 'still here');
     assert.ok(proxy.workers().some((worker) => old.includes(worker)), 'the old workers hold the connections they had');
-    const late = await Promise.all(['websockets', 'sse'].map((transport) => rig.client({ transport })));
     for (const client of [...before, ...late]) assert.deepEqual(client.changes.items, [], 'a client that noticed');
     const ids = await listed();
     for (const client of before) assert.ok(ids.includes(client.id), 'a client under the id it had');

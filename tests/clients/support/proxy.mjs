@@ -36,6 +36,8 @@ const kinds = {
     args: (file) => ['-c', file, '-g', 'daemon off;'],
     check: (file) => ['-t', '-q', '-c', file],
     reload: 'SIGHUP',
+    // It has closed what was idle by then.
+    isLeaving: (worker) => commandOf(worker).includes('is shutting down'),
   },
   haproxy: {
     program: '/usr/sbin/haproxy',
@@ -57,6 +59,8 @@ const kinds = {
     args: (file) => ['-W', '-db', '-f', file],
     check: (file) => ['-c', '-q', '-f', file],
     reload: 'SIGUSR2',
+    // What is idle may stay, so there is nothing to wait for.
+    isLeaving: () => true,
   },
 };
 
@@ -105,9 +109,13 @@ export class Proxy {
 
   // Takes up its configuration anew: other workers beside the old ones, which keep their connections.
   async reload() {
-    const before = this.workers();
-    this.process.signal(kinds[this.kind].reload);
-    await eventually(`${this.kind} to have new workers`, () => this.workers().some((worker) => !before.includes(worker)));
+    const { reload, isLeaving } = kinds[this.kind];
+    const old = this.workers();
+    this.process.signal(reload);
+    await eventually(`${this.kind} to have new workers in place of the old`, () => {
+      const now = this.workers();
+      return now.some((worker) => !old.includes(worker)) && now.every((worker) => !old.includes(worker) || isLeaving(worker));
+    });
   }
 
   // All that it has logged.
@@ -118,6 +126,15 @@ export class Proxy {
 
   stop() {
     return this.process.stop();
+  }
+}
+
+// What a process calls itself; nothing once it has ended.
+function commandOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
   }
 }
 
