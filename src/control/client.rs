@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET`, accepting `text/event-stream` | opens Server-Sent Events, and is their stream |
 //! | any other `GET` | opens long polling, or polls |
-//! | `POST` | brings what the client sends |
+//! | `POST` | brings what the client sends; opens long polling, if nothing has been opened |
 //! | `DELETE` | ends long polling |
 //!
 //! Each names the connection token that the client got when it negotiated, and carries an access token. Texts and statuses are those of
@@ -44,9 +44,12 @@ pub(super) async fn client(
     let (parts, body) = request.into_parts();
     let is_poll = parts.method == Method::GET && !wants_events(&parts.headers);
     let answer = match parts.method {
-        Method::GET if is_poll => poll(&control, &parts, peer).await,
-        Method::GET => stream(&control, &parts, peer).await,
-        Method::POST => send(&control, &parts, body).await,
+        Method::GET if wants_events(&parts.headers) => stream(&control, &parts, peer).await,
+        Method::GET => {
+            let answer = poll(&control, &parts, peer).await;
+            return (long_polling::NO_CACHE, answer).into_response();
+        }
+        Method::POST => send(&control, &parts, peer, body).await,
         Method::DELETE => end(&control, &parts),
         _ => Err(Refusal {
             headers: &[("allow", "GET, POST, DELETE")],
@@ -94,19 +97,33 @@ async fn poll(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Resp
     Ok(answer)
 }
 
-async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+async fn send(
+    control: &Control,
+    parts: &Parts,
+    peer: SocketAddr,
+    body: Body,
+) -> Result<Response, Refusal> {
     let asked = Asked::new(control, parts)?;
-    let client = asked.client(control, |is_there| match is_there {
-        TokenUse::InUse(Transport::WebSockets) => Refusal {
-            headers: &[("allow", "GET")],
-            ..Refusal::new(
-                405,
-                "POST requests are not allowed for WebSocket connections.",
-            )
-        },
-        TokenUse::Waiting => Refusal::bad_request("The connection has no transport yet."),
-        TokenUse::InUse(_) => TakeError::Unknown.into(),
-    })?;
+    let client = match asked.client(control)? {
+        Found::Here(client) => client,
+        // Some send their hub handshake before they poll for the first time.
+        Found::Elsewhere(TokenUse::Waiting) => {
+            check_transport(&asked.access_token, Transport::LongPolling)?;
+            let client = asked.open(control, peer, Transport::LongPolling).await?;
+            control.http_clients.insert(Arc::clone(&client));
+            client
+        }
+        Found::Elsewhere(TokenUse::InUse(Transport::WebSockets)) => {
+            return Err(Refusal {
+                headers: &[("allow", "GET")],
+                ..Refusal::new(
+                    405,
+                    "POST requests are not allowed for WebSocket connections.",
+                )
+            });
+        }
+        Found::Elsewhere(TokenUse::InUse(_)) => return Err(TakeError::Unknown.into()),
+    };
     // Who says how long it is need not send it.
     if body.size_hint().lower() > POST_BYTES_MAX as u64 {
         control.http_clients.remove(&client);
@@ -130,12 +147,13 @@ async fn send(control: &Control, parts: &Parts, body: Body) -> Result<Response, 
 fn end(control: &Control, parts: &Parts) -> Result<Response, Refusal> {
     const NOT_THIS_WAY: &str = "Cannot terminate this connection using the DELETE endpoint.";
     let asked = Asked::new(control, parts)?;
-    let client = asked.client(control, |is_there| match is_there {
-        TokenUse::Waiting | TokenUse::InUse(Transport::WebSockets) => {
-            Refusal::bad_request(NOT_THIS_WAY)
+    let client = match asked.client(control)? {
+        Found::Here(client) => client,
+        Found::Elsewhere(TokenUse::Waiting | TokenUse::InUse(Transport::WebSockets)) => {
+            return Err(Refusal::bad_request(NOT_THIS_WAY));
         }
-        TokenUse::InUse(_) => TakeError::Unknown.into(),
-    })?;
+        Found::Elsewhere(TokenUse::InUse(_)) => return Err(TakeError::Unknown.into()),
+    };
     if client.transport() != Transport::LongPolling {
         return Err(Refusal::bad_request(NOT_THIS_WAY));
     }
@@ -185,18 +203,15 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// The client; if it is not here, a refusal for what its connection token is.
-    fn client(
-        &self,
-        control: &Control,
-        absent: impl FnOnce(TokenUse) -> Refusal,
-    ) -> Result<Arc<HttpClient>, Refusal> {
+    /// The client, or what its connection token is if it is not here. A refusal if the token is nobody's.
+    fn client(&self, control: &Control) -> Result<Found, Refusal> {
         let Identity { token, hub, .. } = &self.identity;
         if let Some(client) = control.http_clients.get(&self.identity)? {
-            return Ok(client);
+            return Ok(Found::Here(client));
         }
         let token_use = control.gate.pending.token_use(*token, hub, Instant::now());
-        Err(token_use.map_or_else(|| TakeError::Unknown.into(), absent))
+        let token_use = token_use.ok_or(TakeError::Unknown)?;
+        Ok(Found::Elsewhere(token_use))
     }
 
     /// Lets a client in that has negotiated, and binds it to this transport.
@@ -241,6 +256,13 @@ impl<'a> Asked<'a> {
         );
         opened.await.ok_or_else(busy)
     }
+}
+
+/// Where a client is.
+enum Found {
+    Here(Arc<HttpClient>),
+    /// Not on this transport, or not yet on any.
+    Elsewhere(TokenUse),
 }
 
 /// Why the body of a request is not passed on.

@@ -69,6 +69,14 @@ test('what is posted before a poll waits for it', async () => {
   assert.ok(text.startsWith('{}\x1e'), 'nothing comes before the handshake response');
 });
 
+test('a client may send before it polls for the first time', async () => {
+  const connection = await HttpConnection.negotiated(rig);
+  await connection.say(`${handshakes.json}${call('Echo', 'earlier')}`);
+  const text = await connection.pollUntil((body) => body.includes('"earlier"'), 'the echo');
+  assert.ok(text.startsWith('{}\x1e'), 'nothing comes before the handshake response');
+  assert.equal((await connection.events().answer()).status, 400, 'it is on long polling now');
+});
+
 test('an open poll ends with the next message', async () => {
   const connection = await greeted();
   const poll = await openPoll(connection);
