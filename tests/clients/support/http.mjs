@@ -26,6 +26,8 @@ export class Exchange {
       return { status: response.statusCode, headers: response.headers, rawHeaders: response.rawHeaders };
     });
     this.head.catch(() => {});
+    // Whoever waits for the answer is told; nobody else need know.
+    request.on('error', () => {});
     this.#request = request;
     request.end(body);
   }
@@ -130,6 +132,16 @@ export class HttpConnection {
 
   poll() {
     return this.request();
+  }
+
+  // A poll that is known to have arrived: of two, the other one has been told to go.
+  async openPoll() {
+    const polls = [this.poll(), this.poll()];
+    const outdone = await Promise.race(polls.map(async (poll) => {
+      await poll.begun();
+      return poll;
+    }));
+    return polls.find((poll) => poll !== outdone);
   }
 
   events() {

@@ -19,7 +19,7 @@ async function greeted() {
     const connection = await HttpConnection.polling(rig);
     await connection.say(handshakes[protocol]);
     await connection.pollUntil((text) => text.includes('hello'), 'hello');
-    const poll = connection.poll();
+    const poll = await connection.openPoll();
     polling.push({ connection, protocol, farewell: async () => (await poll.answer()).body });
   }
   return { streaming: { connection: streaming, farewell: async () => (await streaming.stream.answer()).body.toString().slice(before.length) }, polling };

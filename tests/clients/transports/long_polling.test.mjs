@@ -46,15 +46,6 @@ async function assertGone(connection) {
   await assertUnknown(connection);
 }
 
-// A poll that is known to have arrived: of two, the other one has been told to go.
-async function openPoll(connection) {
-  const older = connection.poll();
-  const newer = connection.poll();
-  const first = await Promise.race([older, newer].map(async (poll) => (await poll.begun(), poll)));
-  assertOutdone(await first.answer());
-  return first === older ? newer : older;
-}
-
 test('the first poll is answered at once, empty', async () => {
   const connection = await HttpConnection.negotiated(rig);
   const answer = await connection.poll().answer();
@@ -79,7 +70,7 @@ test('a client may send before it polls for the first time', async () => {
 
 test('an open poll ends with the next message', async () => {
   const connection = await greeted();
-  const poll = await openPoll(connection);
+  const poll = await connection.openPoll();
   await connection.say(call('Echo', 'wake up'));
   const answer = await poll.answer();
   assertPoll(answer, 200, 'application/octet-stream');
@@ -131,7 +122,7 @@ test('hub messages may be posted in pieces, and several at once', async () => {
 
 test('of two polls the newer one gets what comes, the older one ends with 204', async () => {
   const connection = await greeted();
-  let poll = await openPoll(connection);
+  let poll = await connection.openPoll();
   for (let round = 0; round < 5; round += 1) {
     const newer = connection.poll();
     assertOutdone(await poll.answer());
@@ -144,8 +135,8 @@ test('of two polls the newer one gets what comes, the older one ends with 204', 
 test('a poll that was given up does not stand in the way of the next one', async () => {
   const connection = await greeted();
   for (let round = 0; round < 10; round += 1) {
-    (await openPoll(connection)).abort();
-    const poll = await openPoll(connection);
+    (await connection.openPoll()).abort();
+    const poll = await connection.openPoll();
     await connection.say(call('Echo', `round ${round}`));
     assert.match((await poll.answer()).body.toString(), new RegExp(`round ${round}`));
   }
@@ -153,7 +144,7 @@ test('a poll that was given up does not stand in the way of the next one', async
 
 test('DELETE is 202, an open poll ends with 204, and the connection is gone', async () => {
   const connection = await HttpConnection.polling(rig);
-  const poll = await openPoll(connection);
+  const poll = await connection.openPoll();
   const answer = await connection.delete().answer();
   assert.equal(answer.status, 202);
   assert.equal(answer.type, 'text/plain');
@@ -164,7 +155,7 @@ test('DELETE is 202, an open poll ends with 204, and the connection is gone', as
 
 test('DELETE by a client that the hub knows: its open poll ends, with the goodbye of the hub or without', async () => {
   const connection = await greeted();
-  const poll = await openPoll(connection);
+  const poll = await connection.openPoll();
   assert.equal((await connection.delete().answer()).status, 202);
   const { status, body } = await poll.answer();
   assert.equal(status, body.length === 0 ? 204 : 200);
@@ -188,7 +179,7 @@ test('a connection that its hub ends says so, then 204, then it is gone', async 
 
 test('a client that says goodbye is gone', async () => {
   const connection = await greeted();
-  const poll = await openPoll(connection);
+  const poll = await connection.openPoll();
   await connection.say('{"type":7}\x1e');
   await poll.answer();
   await rig.app.event('disconnected', connection.id);
@@ -205,7 +196,7 @@ test('who does not poll for as long as the token says is gone', { skip: unlessSe
   await connection.say(handshakes.json);
   await connection.pollUntil((text) => text.includes('"hello"'), 'hello');
   // An open poll is no silence, however long it is.
-  const poll = await openPoll(connection);
+  const poll = await connection.openPoll();
   await new Promise((resume) => setTimeout(resume, 2_500));
   await connection.say(call('Echo', 'still here'));
   assert.match((await poll.answer()).body.toString(), /still here/);

@@ -34,7 +34,7 @@ const ways = {
   'that stop': async () => {
     const clients = await rig.clients(2 * kinds.length, (index) => kinds[index % kinds.length]);
     await Promise.all(clients.map((client) => client.invoke('Echo', 'x')));
-    await rig.stopClients();
+    await Promise.all(clients.map((client) => client.stop()));
   },
   'that vanish': async () => {
     const clients = await rig.clients(2 * kinds.length, (index) => kinds[index % kinds.length]);
@@ -53,7 +53,7 @@ const ways = {
     for (const each of [stream, answered]) each.abort();
     socket.close();
   },
-  'that are refused and those that hang up on their requests': async () => {
+  'and of requests that are refused or given up': async () => {
     const nobody = new HttpConnection(rig);
     nobody.query.append('id', 'AAAAAAAAAAAAAAAAAAAAAA');
     for (const ask of [() => nobody.poll(), () => nobody.events(), () => nobody.post('x'), () => nobody.delete()]) await ask().answer();
@@ -65,15 +65,13 @@ const ways = {
   },
 };
 
-for (const [what, come] of Object.entries(ways)) {
-  test(`nothing is left of clients ${what}`, { skip: unlessService }, async () => {
-    const before = descriptors();
-    await come();
-    await eventually('nobody is listed', async () => (await rig.service.listing()).clients.length === 0);
-    let now;
-    await eventually('the descriptors are those of before', () => {
-      now = descriptors();
-      return now.length <= before.length;
-    }).catch((error) => assert.fail(`${error.message}; ${before.length} before, now ${now.length}:\n${now.join('\n')}`));
-  });
-}
+test(`nothing is left of clients ${Object.keys(ways).join(', ')}`, { skip: unlessService }, async () => {
+  const before = descriptors();
+  for (const come of Object.values(ways)) await come();
+  await eventually('nobody is listed', async () => (await rig.service.listing()).clients.length === 0);
+  let now;
+  await eventually('the descriptors are those of before', () => {
+    now = descriptors();
+    return now.length <= before.length;
+  }).catch((error) => assert.fail(`${error.message}; ${before.length} before, now ${now.length}:\n${now.join('\n')}`));
+});

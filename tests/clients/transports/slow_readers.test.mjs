@@ -11,7 +11,7 @@ const rig = await Rig.start();
 after(() => rig.stop());
 
 // Far more than the kernel buffers of one connection hold.
-const count = 400;
+const count = 200;
 const size = 100_000;
 
 test('who does not take what it is sent is closed, the others get everything in order', { skip: unlessService }, async () => {
