@@ -10,7 +10,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{ConfigError, ServiceConfig};
-use crate::control::http_clients::{HttpClients, remove_idle_clients};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
@@ -19,7 +18,7 @@ use crate::limits::{
     ADDRESS_IN_USE_MAX, ADDRESS_RETRY_DELAY, DESCRIPTORS_RESERVED, DRAIN_TIMEOUT,
     HANDED_OVER_DEPTH, MAILBOX_DEPTH,
 };
-use crate::shard::admission::gate::{Gate, Sockets};
+use crate::shard::admission::gate::{Gate, HandedOver, Sockets};
 use crate::shard::admission::identity::random;
 use crate::shard::directory::Directory;
 use crate::shard::mailbox::{Postboxes, mailbox};
@@ -72,10 +71,7 @@ impl Service {
         config.validate()?;
         probe()?;
         let cores = cores(&config);
-        let shard_count = match config.shards {
-            Some(shards) => usize::from(shards.get()),
-            None => cores.len().max(1),
-        };
+        let shard_count = shard_count(&config, &cores);
         let listeners = once_free(config.listen, || listen(config.listen, shard_count)).await?;
         if let Some(listener) = listeners.first() {
             config.listen = listener.local_addr()?;
@@ -88,15 +84,7 @@ impl Service {
         let directory = Arc::new(Directory::new(shard_count));
         let (control, handed_over) = mpsc::channel(HANDED_OVER_DEPTH);
         let instance_id: Arc<str> = instance_id()?.into();
-        let gate = Arc::new(Gate {
-            instance_id: Arc::clone(&instance_id),
-            keys: config.token_keys(),
-            pending: Arc::new(PendingConnections::default()),
-            sockets: Arc::new(Sockets::new(sockets_max(config.connections_max))),
-            trust_forwarded_for: config.trust_forwarded_for,
-            stateful_reconnect: config.stateful_reconnect,
-            control,
-        });
+        let gate = Arc::new(gate(&config, &instance_id, control));
         let (failed, failures) = mpsc::unbounded_channel();
         let (inspector, shards) =
             start_shards(listeners, echo_listener, |shard, postboxes, counters| {
@@ -125,6 +113,7 @@ impl Service {
             is_draining.clone(),
         ))];
         let control = tokio::spawn(control::serve(handed_over, control, is_draining));
+        let mut admin_task = None;
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
@@ -215,6 +204,19 @@ impl Service {
     }
 }
 
+/// Who may come in. `control` is where those go who belong to the control plane.
+fn gate(config: &ServiceConfig, instance_id: &Arc<str>, control: mpsc::Sender<HandedOver>) -> Gate {
+    Gate {
+        instance_id: Arc::clone(instance_id),
+        keys: config.token_keys(),
+        pending: Arc::new(PendingConnections::default()),
+        sockets: Arc::new(Sockets::new(sockets_max(config.connections_max))),
+        trust_forwarded_for: config.trust_forwarded_for,
+        stateful_reconnect: config.stateful_reconnect,
+        control,
+    }
+}
+
 /// Starts a shard for each listener. The first of them gets the one for echoes too.
 fn start_shards(
     listeners: Vec<TcpListener>,
@@ -250,6 +252,13 @@ fn start_shards(
         shards.push(shard::start(environment, listeners, mailbox, wake)?);
     }
     Ok((Inspector::new(postboxes, counters), shards))
+}
+
+fn shard_count(config: &ServiceConfig, cores: &[usize]) -> usize {
+    match config.shards {
+        Some(shards) => usize::from(shards.get()),
+        None => cores.len().max(1),
+    }
 }
 
 /// The cores that shards are pinned to, in the order of the shards.

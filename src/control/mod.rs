@@ -11,6 +11,7 @@ mod exchange;
 mod negotiate;
 mod reader;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::connection::Serving;
+use self::http_clients::{HttpClients, remove_idle_clients};
 use self::reader::Deadlines;
 use crate::counters::ControlCounters;
 use crate::shard::Delivery;
@@ -62,6 +64,7 @@ pub async fn serve(
     control: Control,
     is_draining: watch::Receiver<bool>,
 ) {
+    let mut removing = pin!(remove_idle_clients(Arc::clone(&control.http_clients)));
     let serving = Serving {
         router: router(control),
         deadlines: Deadlines::default(),
@@ -75,6 +78,7 @@ pub async fn serve(
                 connections.spawn(serve_connection(connection, serving.clone()));
             }
             Some(_) = connections.join_next() => {}
+            () = &mut removing => {}
             () = until.drain() => break,
         }
     }

@@ -4,79 +4,91 @@ use crate::http::{Http, NOTHING, negotiate};
 use crate::peers::head;
 use crate::stage::{Stage, until};
 
-/// Requests that hide another one, with the status of their answer.
-fn shapes(hidden: &str) -> Vec<(String, u16)> {
+/// Requests that hide another one, with the status of their answer. `HIDDEN` stands for it, `SIZE` for its length and `HEX` for the same in
+/// a chunk. What does not begin with a method is a POST.
+const SHAPES: [(&str, u16); 23] = [
+    // Two lengths.
+    (
+        "Content-Length: 0\r\nContent-Length: SIZE\r\n\r\nHIDDEN",
+        400,
+    ),
+    (
+        "Content-Length: SIZE\r\nContent-Length: 0\r\n\r\nHIDDEN",
+        400,
+    ),
+    (
+        "Content-Length: SIZE\r\nContent-Length: SIZE\r\n\r\nHIDDEN",
+        400,
+    ),
+    ("Content-Length: SIZE, SIZE\r\n\r\nHIDDEN", 400),
+    ("Content-Length: 0SIZEx\r\n\r\nHIDDEN", 400),
+    // A length and a coding.
+    (
+        "Content-Length: SIZE\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHIDDEN",
+        400,
+    ),
+    (
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\nHEX\r\nHIDDEN\r\n0\r\n\r\n",
+        400,
+    ),
+    // Two codings, and none that is known.
+    (
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHIDDEN",
+        400,
+    ),
+    (
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\nHIDDEN",
+        400,
+    ),
+    ("Transfer-Encoding: x, chunked\r\n\r\n0\r\n\r\nHIDDEN", 400),
+    ("Transfer-Encoding: x\r\n\r\n0\r\n\r\nHIDDEN", 501),
+    // Headers that not everybody sees.
+    ("X: a\r\n Content-Length: SIZE\r\n\r\nHIDDEN", 400),
+    ("X: a\nContent-Length: SIZE\r\n\r\nHIDDEN", 400),
+    ("X: a\rContent-Length: SIZE\r\n\r\nHIDDEN", 400),
+    ("X: a\0\r\nContent-Length: SIZE\r\n\r\nHIDDEN", 400),
+    ("Content-Length : SIZE\r\n\r\nHIDDEN", 400),
+    ("\u{b}Content-Length: SIZE\r\n\r\nHIDDEN", 400),
+    // Bodies that not everybody expects.
+    (
+        "GET /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: SIZE\r\n\r\nHIDDEN",
+        400,
+    ),
+    (
+        "POST /nothing HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\nHEX\r\nHIDDEN\r\n0\r\n\r\n",
+        400,
+    ),
+    // A coded body, and more than belongs to it.
+    (
+        "Transfer-Encoding: chunked\r\n\r\nHEX\r\nHIDDEN\r\n0\r\n\r\nHIDDEN",
+        404,
+    ),
+    ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nHIDDEN", 404),
+    (
+        "Transfer-Encoding: chunked\r\n\r\nHEX\nHIDDEN\r\n0\r\n\r\nHIDDEN",
+        404,
+    ),
+    (
+        "Transfer-Encoding: chunked\r\n\r\nHEX;x=\r\nHIDDEN\r\n0\r\nX: y\r\n\r\nHIDDEN",
+        404,
+    ),
+];
+
+fn request(shape: &str, hidden: &str) -> String {
+    let line = if shape.contains(" /nothing ") {
+        ""
+    } else {
+        "POST /nothing HTTP/1.1\r\nHost: a\r\n"
+    };
     let bytes = hidden.len();
-    let head = "POST /nothing HTTP/1.1\r\nHost: localhost\r\n";
-    let length = format!("Content-Length: {bytes}\r\n");
-    let none = "Content-Length: 0\r\n";
-    let coding = "Transfer-Encoding: chunked\r\n";
-    let chunked = format!("{bytes:x}\r\n{hidden}\r\n0\r\n\r\n");
-    vec![
-        // Two lengths.
-        (format!("{head}{none}{length}\r\n{hidden}"), 400),
-        (format!("{head}{length}{none}\r\n{hidden}"), 400),
-        (format!("{head}{length}{length}\r\n{hidden}"), 400),
-        (
-            format!("{head}Content-Length: {bytes}, {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length: 0{bytes}x\r\n\r\n{hidden}"),
-            400,
-        ),
-        // A length and a coding.
-        (format!("{head}{length}{coding}\r\n0\r\n\r\n{hidden}"), 400),
-        (format!("{head}{coding}{none}\r\n{chunked}"), 400),
-        // Two codings, and none that is known.
-        (format!("{head}{coding}{coding}\r\n0\r\n\r\n{hidden}"), 400),
-        (
-            format!("{head}{coding}Transfer-Encoding: x\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Transfer-Encoding: x, chunked\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Transfer-Encoding: x\r\n\r\n0\r\n\r\n{hidden}"),
-            501,
-        ),
-        // Headers that not everybody sees.
-        (format!("{head}X: a\r\n {length}\r\n{hidden}"), 400),
-        (format!("{head}X: a\n{length}\r\n{hidden}"), 400),
-        (format!("{head}X: a\r{length}\r\n{hidden}"), 400),
-        (format!("{head}X: a\0\r\n{length}\r\n{hidden}"), 400),
-        (
-            format!("{head}Content-Length : {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (format!("{head}\u{b}{length}\r\n{hidden}"), 400),
-        (
-            format!("{head}X: {}\r\n{length}\r\n{hidden}", "a".repeat(20_000)),
-            431,
-        ),
-        // Bodies that not everybody expects.
-        (
-            format!("GET /nothing HTTP/1.1\r\nHost: localhost\r\n{length}\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("POST /nothing HTTP/1.0\r\n{coding}\r\n{chunked}"),
-            400,
-        ),
-        // A coded body, and more than belongs to it.
-        (format!("{head}{coding}\r\n{chunked}{hidden}"), 404),
-        (format!("{head}{coding}\r\n0\r\n\r\n{hidden}"), 404),
-        (
-            format!("{head}{coding}\r\n{bytes:x}\n{hidden}\r\n0\r\n\r\n{hidden}"),
-            404,
-        ),
-    ]
+    let shape = shape.replace("SIZE", &bytes.to_string());
+    let shape = shape.replace("HEX", &format!("{bytes:x}"));
+    line.to_owned() + &shape.replace("HIDDEN", hidden)
 }
 
 fn assert_hidden(stage: &Stage, hidden: &str) {
-    for (request, status) in shapes(hidden) {
+    for (shape, status) in SHAPES {
+        let request = request(shape, hidden);
         for before in [0, 2] {
             let mut http = Http::connect(stage);
             http.send(NOTHING.repeat(before) + &request);

@@ -237,107 +237,29 @@ async fn an_upgrade_ends_the_requests_with_all_that_has_been_read_of_it() {
     );
 }
 
-/// In each of them one program could see a second request where another sees a part of the first one.
+/// What is refused with its length unknown is not looked at for another request.
 #[tokio::test]
 async fn a_request_that_hides_in_another_one_is_never_answered() {
     let hidden = get("/echo/hidden");
     let bytes = hidden.len();
-    let chunked = format!("{bytes:x}\r\n{hidden}\r\n0\r\n\r\n");
     let head = "POST /echo/seen HTTP/1.1\r\nHost: a\r\n";
-    let coded = "Transfer-Encoding: chunked\r\n";
+    let length = format!("Content-Length: {bytes}\r\n");
+    let coding = "Transfer-Encoding: chunked\r\n";
+    let long = "a".repeat(17 * 1024);
     for (request, status) in [
-        (
-            format!("{head}Content-Length: 0\r\nContent-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length: {bytes}\r\nContent-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length: 0, {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length: +{bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length : {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Content-Length: 5\r\n{coded}\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}{coded}Content-Length: {bytes}\r\n\r\n{chunked}"),
-            400,
-        ),
-        (format!("{head}{coded}{coded}\r\n0\r\n\r\n{hidden}"), 400),
-        (
-            format!("{head}{coded}Transfer-Encoding: identity\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"),
-            501,
-        ),
-        (
-            format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}Transfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}X: a\r\n Content-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}X: a\nContent-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}X: a\rContent-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("{head}X: a\0Content-Length: {bytes}\r\n\r\n{hidden}"),
-            400,
-        ),
-        (
-            format!("POST /echo/seen HTTP/1.0\r\n{coded}\r\n{chunked}"),
-            400,
-        ),
-        (
-            format!(
-                "GET /echo/seen HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{hidden}"
-            ),
-            400,
-        ),
-        (
-            format!("GET /echo/seen HTTP/1.1\r\nHost: a\r\n{coded}\r\n{chunked}"),
-            400,
-        ),
-        (
-            format!("{head}X: {}\r\n\r\n{hidden}", "a".repeat(17 * 1024)),
-            431,
-        ),
+        (format!("{head}Content-Length: 0\r\n{length}\r\n"), 400),
+        (format!("{head}{length}{coding}\r\n0\r\n\r\n"), 400),
+        (format!("{head}Transfer-Encoding: x\r\n\r\n"), 501),
+        (format!("{head}X: {long}\r\n\r\n"), 431),
     ] {
         let mut served = Served::new(&get("/echo/first"));
         // All of it is taken, and dropped: a peer that writes before it reads must get the answer too.
-        served.send(&request).await;
+        served.send(&(request.clone() + &hidden)).await;
         assert_eq!(served.answer().await.1, "first ");
         let answer = served.rest().await.to_lowercase();
         assert!(
             answer.starts_with(&format!("http/1.1 {status} ")),
-            "{request:?}: {answer}"
+            "{answer}"
         );
         assert_eq!(
             answer.matches("http/1.1 ").count(),

@@ -71,7 +71,7 @@ fn check_body(head: &RequestHead) {
     match head.body_length() {
         Ok(BodyLength::Chunked) => assert!(head.is_http_1_1() && told_of == (0, 1)),
         Ok(BodyLength::Exact(bytes)) => {
-            assert!(told_of == (1, 0) || (told_of, bytes) == ((0, 0), 0))
+            assert!(told_of == (1, 0) || (told_of, bytes) == ((0, 0), 0));
         }
         Err(refused) => {
             assert!(matches!(refused.status(), 400 | 501) && told_of != (0, 0));

@@ -269,11 +269,11 @@ impl Admission {
     }
 
     /// Refuses what there would be no descriptor for, and what would have to be closed again at once.
-    fn hold_socket(&self, held: Option<SocketHold>) -> Result<SocketHold, Refusal> {
+    fn hold_socket(&self, counted: Option<SocketHold>) -> Result<SocketHold, Refusal> {
         if self.shard.borrow().is_draining() {
             return Err(Refusal::unavailable("The service is shutting down."));
         }
-        let hold = held.or_else(|| self.gate.sockets.hold());
+        let hold = counted.or_else(|| self.gate.sockets.hold());
         hold.ok_or_else(|| {
             Refusal::unavailable("The service has as many connections as it may have.")
         })
