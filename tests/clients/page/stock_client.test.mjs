@@ -122,19 +122,22 @@ test('the stock client talks to the hub from a page of another origin', { skip: 
 
   await t.test('a page that is closed is gone', async () => {
     const page = await pageOf(10);
-    const ids = await page.evaluate(async ([url, types]) => Promise.all(types.map(async (type) => {
+    // On long polling it is its silence that is noticed, after 2 s where the token can say so.
+    const { url, accessToken } = rig.service?.direct({ 'asrs.s.ttl': '2' }) ?? { url: `${rig.app.url}/chat` };
+    const ids = await page.evaluate(async ([url, accessToken, types]) => Promise.all(types.map(async (type) => {
       const { signalR } = window;
-      const connection = new signalR.HubConnectionBuilder().withUrl(url, { transport: signalR.HttpTransportType[type] }).build();
+      const options = { transport: signalR.HttpTransportType[type], accessTokenFactory: () => accessToken };
+      const connection = new signalR.HubConnectionBuilder().withUrl(url, options).build();
       await connection.start();
       return connection.connectionId;
-    })), [`${rig.app.url}/chat`, Object.values(transportTypes)]);
+    })), [url, accessToken, Object.values(transportTypes)]);
     await page.close();
     for (const id of ids) await rig.app.event('disconnected', id);
   });
 
   await t.test('a refusal is seen by the page as what it is', { skip: !rig.service && 'needs the service' }, async () => {
     const page = await pageOf(10);
-    const url = `${rig.service.url}/client/?hub=chat&asrs.op=%2Fchat`;
+    const { url } = rig.service.direct();
     const { status, message } = await page.evaluate(refused, url);
     assert.equal(status, 401);
     assert.match(message, /Status code '401'/);

@@ -14,6 +14,7 @@ import assert from 'node:assert/strict';
 import { Process, freePorts, repository } from './process.mjs';
 import { Client } from './client.mjs';
 import { Proxy, proxyKinds, unlessProxy } from './proxy.mjs';
+import { audience, token } from './token.mjs';
 import { eventually } from './wait.mjs';
 
 export const parameters = {
@@ -81,6 +82,11 @@ export class Service {
 
   get accessKey() {
     return /AccessKey=([^;]+)/.exec(this.connectionString)[1];
+  }
+
+  // For a client that no app server sends here: address and token, with these claims in it.
+  direct(claims) {
+    return { url: `${this.url}/client/?hub=chat&asrs.op=%2Fchat`, accessToken: token(this.accessKey, audience('client'), claims) };
   }
 
   // Who is there: { clients: [{ id, user, server_connection, … }], server_connections: [{ id, server_id, is_routable, … }], … }.

@@ -7,7 +7,6 @@ import { once } from 'node:events';
 import WebSocket from 'ws';
 import { Rig, parameters, unlessService } from '../support/rig.mjs';
 import { HttpConnection } from '../support/http.mjs';
-import { audience, token } from '../support/token.mjs';
 
 const rig = await Rig.start();
 // Like a proxy that knows nothing of WebSockets.
@@ -73,9 +72,8 @@ for (const allowed of [1, 2, 3, 4, 5, 6, 7]) {
 }
 
 test('a client takes the first transport of the offer', { skip: unlessService }, async () => {
-  const { service } = rig;
   for (const [allowed, transport] of [['6', 'ServerSentEvents'], ['4', 'LongPolling']]) {
-    const client = await rig.client({ ...any, url: `${service.url}/client/?hub=chat&asrs.op=%2Fchat`, accessToken: token(service.accessKey, audience('client'), { 'asrs.s.htt': allowed }) });
+    const client = await rig.client({ ...any, ...rig.service.direct({ 'asrs.s.htt': allowed }) });
     assert.equal(client.transport, transport);
     await works(client);
   }

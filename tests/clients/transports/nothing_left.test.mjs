@@ -37,7 +37,8 @@ const ways = {
     await Promise.all(clients.map((client) => client.stop()));
   },
   'that vanish': async () => {
-    const clients = await rig.clients(2 * kinds.length, (index) => kinds[index % kinds.length]);
+    const impatient = rig.service.direct({ 'asrs.s.ttl': '2' });
+    const clients = await rig.clients(2 * kinds.length, (index) => ({ ...kinds[index % kinds.length], ...impatient }));
     for (const client of clients) client.cut();
   },
   'that the hub aborts': async () => {
@@ -46,7 +47,7 @@ const ways = {
     await Promise.all(clients.map((client) => client.has('closed')));
   },
   'that never get to a handshake': async () => {
-    const connections = await Promise.all(Array.from({ length: 4 }, () => HttpConnection.negotiated(rig)));
+    const connections = await Promise.all(Array.from({ length: 4 }, () => HttpConnection.negotiated(rig, { claims: { 'asrs.s.ttl': '2' } })));
     const [stream, poll] = [connections[0].events(), connections[1].poll()];
     await Promise.all([stream.begun(), poll.answer()]);
     const [socket, answered] = [await RawClient.open(connections[2].url, { headers: connections[2].headers }), connections[1].poll()];
