@@ -13,9 +13,7 @@
 //!
 //! Invariants:
 //! * The control plane says of each client that has been adopted, once, that it has gone: also after the end of its outlet, when it has
-//!   taken it or given it up. Until then the slot is kept.
-//! * A shard that drains waits until its clients have taken all that was for them. It cannot wait for them to go: one on long polling that
-//!   has heard the last word may never ask again.
+//!   taken it or given it up. Until then the slot is kept, and a shard that drains waits for it.
 //! * What a client sends is passed on in the order in which it came.
 //! * A client that is resumed is heard only after the effects that are being carried out: what the router had held of it goes first.
 
@@ -244,12 +242,6 @@ struct HttpClient {
 impl HttpClients {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Whether all have been closed, and have taken what was for them.
-    pub(super) fn are_told(&self) -> bool {
-        let mut clients = self.slots.iter();
-        clients.all(|(_, client)| client.outlet.is_spent())
     }
 
     /// As the router knows it, if it does.

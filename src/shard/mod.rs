@@ -329,9 +329,9 @@ impl Shard {
 
     /// Whether the shard has nothing more to do, ever.
     fn is_finished(&self, now: Instant) -> bool {
-        let is_over = || self.connections.len() == 0 && self.http_clients.are_told();
+        let connections = self.connections.len() + self.http_clients.len();
         self.drain_deadline
-            .is_some_and(|deadline| now >= deadline || is_over())
+            .is_some_and(|deadline| connections == 0 || now >= deadline)
     }
 
     fn take_mails(&mut self, now: Instant) -> usize {

@@ -86,12 +86,6 @@ impl Outlet {
         waiting
     }
 
-    /// Whether the end has come and nothing waits before it.
-    pub(super) fn is_spent(&self) -> bool {
-        let queue = self.queue();
-        queue.has_ended && queue.messages.is_empty()
-    }
-
     /// Nothing more will come. What waits can still be taken.
     pub(crate) fn end(&self) {
         self.queue().has_ended = true;
@@ -165,9 +159,7 @@ mod tests {
         outlet.end();
         outlet.push("too late".into());
         outlet.end();
-        assert!(!outlet.is_spent());
         assert_eq!(messages(&outlet), ["last words"]);
-        assert!(outlet.is_spent());
         assert_eq!((outlet.take(), outlet.take()), (Taken::Ended, Taken::Ended));
     }
 

@@ -217,10 +217,11 @@ fn an_app_server_that_is_lost_takes_its_clients_along_and_they_may_come_back() {
 }
 
 #[test]
-fn a_service_that_stops_says_so_and_waits_until_that_is_taken() {
+fn a_service_that_stops_says_so_to_all_who_can_hear_it_and_waits_for_nobody_else() {
     let mut stage = Stage::new(2);
     let mut servers = AppServer::connect_all(&stage, 2);
     let (polling, _) = HttpClient::polling(&stage, &mut servers);
+    let _between_two_polls = HttpClient::polling(&stage, &mut servers);
     let (_streaming, mut events, _) = HttpClient::streaming(&stage, &mut servers);
     let handed_over = stage.sum(|counters| &counters.handed_over);
     let poll = polling.begin_poll();

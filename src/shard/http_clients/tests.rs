@@ -142,11 +142,9 @@ fn who_is_closed_keeps_its_slot_until_it_has_gone_and_nothing_else() {
     let (client, outlet) = stage.client();
     assert_eq!(stage.say(client, b"hello\x1e").try_recv(), Ok(()));
     assert_eq!(stage.counts(), [0, 0, 1]);
-    assert!(!stage.shard.http_clients.are_told());
     let refusal = VecDeque::from([Bytes::from_static(REFUSAL.as_bytes())]);
     assert_eq!(outlet.take(), Taken::Messages(refusal));
     assert_eq!(outlet.take(), Taken::Ended);
-    assert!(stage.shard.http_clients.are_told());
     assert_eq!(
         stage.say(client, b"more").try_recv(),
         Err(TryRecvError::Closed)
@@ -167,14 +165,15 @@ fn as_many_are_taken_in_as_may_be_and_none_while_the_service_stops() {
     assert_eq!(stage.counters.refused.value(), 1);
 
     let mut stage = Stage::new();
-    let (_, outlet) = stage.client();
+    let (leaving, outlet) = stage.client();
     stage.shard.drain(stage.now);
-    assert!(!stage.shard.is_finished(stage.now), "it has not been told");
     let (client, _, mut answer) = stage.asking();
     stage.shard.adopt_http_client(client, stage.now);
     assert_eq!(answer.try_recv(), Err(TryRecvError::Closed));
     assert_eq!(stage.counts(), [0, 0, 1], "nobody else came in");
     assert!(matches!(outlet.take(), Taken::Messages(_)));
+    assert!(!stage.shard.is_finished(stage.now), "it is waited for");
+    stage.shard.on_http_closed(leaving, stage.now);
     assert!(stage.shard.is_finished(stage.now));
 }
 
