@@ -94,7 +94,7 @@ class Client:
 
     def is_told_to_close(self):
         """The first Close message."""
-        return self.closes.until(bool, 'a Close message', meanwhile=self.meanwhile)[0]
+        return self.closes.until(bool, 'a Close message')[0]
 
     def has_ended(self):
-        return self.ends.until(bool, 'the library to say that the connection has ended')[0]
+        return self.ends.until(bool, 'the library to say that the connection has ended', meanwhile=self.meanwhile)[0]

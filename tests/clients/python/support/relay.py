@@ -54,6 +54,9 @@ class Passage:
         for source, sink, seen in [(*self._ends, self._request), (*reversed(self._ends), self._answer)]:
             threading.Thread(target=_copy, args=(source, sink, seen), daemon=True).start()
 
+    def __repr__(self):
+        return f'{self.request.partition("?")[0]}: {self.status}'
+
     @property
     def request(self):
         """The head of the first request."""

@@ -91,6 +91,10 @@ class SignalrcoreClient(Client):
     def send(self, method, *arguments):
         self._library.send(method, list(arguments))
 
+    def begin_upload(self, method):
+        """Only the call, as the library makes it."""
+        self._library.send(method, Subject())
+
     def send_raw(self, data):
         """Whatever one likes, below the library's hub protocol."""
         self._library.transport._client.send(data)

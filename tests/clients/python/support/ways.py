@@ -23,8 +23,9 @@ class Way:
 
     @property
     def shows_close(self):
-        """Whether a Close message is certain to be seen: signalrcore drops the event that it reads together with the end of the stream."""
-        return self.transport != 'sse'
+        """Whether a Close message is certain to be seen. signalrcore drops the event that it reads together with the end of the stream, and
+        takes the next message for a handshake when it has been refused a request meanwhile."""
+        return self.transport == 'websockets'
 
     def new_client(self, **options):
         return _LIBRARIES[self.library](self, **options)
@@ -34,7 +35,7 @@ PYSIGNALR = [Way('pysignalr', 'json'), Way('pysignalr', 'messagepack')]
 SIGNALRCORE = [Way('signalrcore', 'json'), Way('signalrcore', 'messagepack')]
 SOCKETS = [*PYSIGNALR, *SIGNALRCORE]
 
-# After an app server's redirect signalrcore does neither, see tests/redirects.py: it has to begin at the service.
+# After an app server's redirect signalrcore does neither, see tests/shortcomings.py: it has to begin at the service.
 SSE = Way('signalrcore', 'json', 'sse', goes_to_service=True)
 LONG_POLLING = Way('signalrcore', 'json', 'longpolling', goes_to_service=True)
 EVERY = [*SOCKETS, SSE, LONG_POLLING]

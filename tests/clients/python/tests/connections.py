@@ -5,7 +5,7 @@ from pysignalr.exceptions import ServerError
 from support.client import Close
 from support.rig import BEHIND_SERVICE
 from support.suite import test
-from support.ways import EVERY, PYSIGNALR, SIGNALRCORE
+from support.ways import EVERY, PYSIGNALR, SOCKETS, SSE
 
 # Not a message of either hub protocol: an object without a type, a number in place of an array.
 MALFORMED = {'json': '{}\x1e', 'messagepack': b'\x01\x05'}
@@ -47,11 +47,11 @@ def a_websocket_ping_is_answered(rig, way):
     assert client.invoke('Echo', 'between pings') == 'between pings'
 
 
-@test([*PYSIGNALR, *SIGNALRCORE])
+@test([*SOCKETS, SSE])
 def a_client_that_is_closed_comes_back(rig, way):
     client = rig.client(way, reconnect=True)
     first = client.id
-    # With a service in between it is the one that closes.
+    # By the service, if there is one.
     rig.app.call(f'/close/{first}?how=message' if rig.has_service else f'/close/{first}')
     client.has_come_up(2)
     assert client.id != first

@@ -8,7 +8,7 @@ from support.ways import EVERY, LONG_POLLING, PYSIGNALR, SOCKETS, SSE
 
 # A poll hands signalrcore one message, so a thousand would take a thousand polls.
 STREAMING = [*SOCKETS, SSE]
-# signalrcore leaves the kind of result out of the completion that ends its own stream in MessagePack, and its items are then lost.
+# What signalrcore says in MessagePack is no upload, see shortcomings.py.
 UPLOADING = [way for way in EVERY if (way.library, way.protocol) != ('signalrcore', 'messagepack')]
 
 

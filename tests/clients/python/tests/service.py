@@ -12,7 +12,7 @@ from support.rig import BEHIND_SERVICE, Rig
 from support.suite import test
 from support.tokens import client_token
 from support.wait import PATIENCE
-from support.ways import LONG_POLLING, PYSIGNALR, SOCKETS, Way
+from support.ways import PYSIGNALR, SOCKETS, Way
 
 # With a token of their own, past the app server.
 AT_SERVICE = [Way(way.library, way.protocol, goes_to_service=True) for way in SOCKETS]
@@ -92,20 +92,20 @@ def nothing_comes_with_the_answer_to_an_upgrade(rig):
 @test(apps=['reference'])
 def a_lost_app_server_is_told_in_the_hub_protocol_of_each_client(rig):
     """signalrcore takes no JSON where it speaks MessagePack."""
-    told_when(lambda own: own.app.process.kill(), rig, [*SOCKETS, LONG_POLLING])
+    told_when(lambda own: own.app.process.kill(), rig)
 
 
 @test(apps=['reference'])
 def the_end_of_the_service_is_told_in_the_hub_protocol_of_each_client(rig):
-    told_when(lambda own: own.service.process.stop(), rig, SOCKETS)
+    told_when(lambda own: own.service.process.stop(), rig)
 
 
-def told_when(end, rig, ways):
+def told_when(end, rig):
     """All clients of another service, and that they may come back, when the end comes."""
     own = Rig(rig.app.kind)
     rig.at_the_end(own.stop)
     rig.at_the_end(own.end_test)
-    clients = [own.client(way) for way in ways]
+    clients = [own.client(way) for way in SOCKETS]
     end(own)
     for client in clients:
         assert client.is_told_to_close() == Close(None, True)

@@ -1,7 +1,8 @@
-"""Why signalrcore has Server-Sent Events and long polling only at the service itself, and not after an app server's redirect.
+"""What signalrcore cannot do, and how that shows on the wire.
 
-After a redirect it does not negotiate again, so it has no id, without which neither transport can name its connection. And it polls
-without the token: only one in the address lets it in.
+After a redirect it does not negotiate again, so it has no id, without which neither Server-Sent Events nor long polling can name their
+connection. It polls without the token: only one in the address lets it in. In MessagePack it leaves out the id of a call that uploads a
+stream.
 """
 
 from signalrcore.transport.sockets.errors import SocketHandshakeError
@@ -53,6 +54,14 @@ def a_poll_is_refused_without_a_token(rig, way):
     assert 'id' in names_of(poll.request) and 'Authorization' not in poll.request, poll.request
     handshake = relay.passage(lambda passage: passage.request.startswith('POST /client/?'), 'a handshake')
     assert 'Authorization: Bearer ' in handshake.request and handshake.status == 200, handshake.answer
+
+
+@test([Way('signalrcore', 'messagepack')])
+def an_upload_in_messagepack_breaks_the_hub_protocol(rig, way):
+    client = rig.client(way)
+    client.begin_upload('Sum')
+    close = client.is_told_to_close()
+    assert close.error.startswith('Connection closed with an error.'), close
 
 
 def redirected(rig, way):
