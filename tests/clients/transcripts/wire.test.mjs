@@ -5,7 +5,7 @@
 
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { App, Rig, hasService } from '../support/rig.mjs';
+import { App, Rig, hasService, isSdk } from '../support/rig.mjs';
 import { connect } from './support/wire.mjs';
 
 const transports = ['websockets', 'sse', 'longpolling'];
@@ -136,15 +136,19 @@ test('MessagePack needs a transport for bytes', async () => {
   assert.deepEqual(records, [`{"error":"Cannot use the 'messagepack' protocol on the current transport. The transport does not support 'Binary' transfer format."}`]);
 });
 
-// A transcript over each transport, all with the same records as the original's, and each with the original's own facts.
+// A transcript over each transport: what each carries is the same, and the same as from the original; the original's own facts too.
 async function compared(transcript, what = '') {
-  const measure = await transcript('websockets', original ?? rig.app);
+  const { records: measure } = await transcript('websockets', rig.app);
+  if (original) assert.deepEqual(measure.map(written), (await transcript('websockets', original)).records.map(written), `service and original ${what}`);
   for (const transport of transports) {
     const { records, facts } = await transcript(transport, rig.app);
-    assert.deepEqual(records, measure.records, `${transport} ${what}`);
+    assert.deepEqual(records, measure, `${transport} ${what}`);
     if (original) assert.deepEqual(facts, (await transcript(transport, original)).facts, `${transport} ${what}`);
   }
 }
+
+// Which characters of a JSON text are escaped is a matter of who writes it, and the original's writer is .NET's.
+const written = (record) => (isSdk ? record : JSON.stringify(JSON.parse(record)));
 
 // One connection from its handshake to its end: { records, facts }.
 function perform(transport, app, script) {
@@ -166,11 +170,13 @@ async function talk(transport, app, begin, script) {
   } finally {
     await client.leave();
   }
-  return { records: client.records.items.map(normalised), facts: client.facts };
+  return { records: client.records.items.map(normalised), facts: [...client.facts].sort() };
 }
 
-// Ids are random, and the query that a hub sees has the transport's id or what the service needs to know.
+// Ids are random, and the query that a hub sees has the transport's id or what the service needs to know. What is wrong with a handshake
+// that cannot be read the service does not say: it never gets to an app server, which alone would know whether clients may learn it.
 function normalised(record) {
   const [, hello] = /^(\{"type":1,"target":"hello","arguments":\[)/.exec(record) ?? [];
-  return hello ? `${hello}${JSON.stringify(JSON.parse(record).arguments.slice(1, -1))}` : record.replace(/^(\{"type":1,"invocationId":")[^"]*/, '$1id');
+  if (hello) return `${hello}${JSON.stringify(JSON.parse(record).arguments.slice(1, -1))}]}`;
+  return record.replace(/^(\{"type":1,"invocationId":")[^"]*/, '$1id').replace(/^(\{"error":"An unexpected error occurred during connection handshake\.).*/, '$1"}');
 }

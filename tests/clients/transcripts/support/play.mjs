@@ -1,9 +1,9 @@
 // Plays a script against an app server, each client over the transport and protocol of its world, and returns the transcript:
 // [{ step, client, lane, events: [text, …] }, …], the lanes of a step in the order of their names.
 
-import { patienceMs, Player } from './player.mjs';
+import { Player } from './player.mjs';
 import { peopleOf } from './script.mjs';
-import { within } from '../../support/wait.mjs';
+import { patienceMs, within } from '../../support/wait.mjs';
 
 // What the clients of a play speak: the first of them the first, and so on, all over again.
 export const worlds = {

@@ -5,15 +5,12 @@
 
 import { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel, MessageType, Subject } from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
-import { Inbox, within } from '../../support/wait.mjs';
+import { Inbox, patienceMs, within } from '../../support/wait.mjs';
 
 const transports = { websockets: HttpTransportType.WebSockets, sse: HttpTransportType.ServerSentEvents, longpolling: HttpTransportType.LongPolling };
 
 // No hub message at all: the hub closes with an error and lets the client come back.
 const garbage = { json: '{"type":"foo"}\u001e', messagepack: Uint8Array.of(1, 0xc0).buffer };
-
-// How long anything may take that a script waits for.
-export const patienceMs = 20_000;
 
 export class Player {
   // { lane, text }, emptied after each step.
@@ -66,9 +63,10 @@ export class Player {
     if (this.id) await this.app.event('disconnected', this.id, patienceMs);
   }
 
-  // Stops while a call of it runs.
+  // Stops while a stream of it runs, which has begun and would go on after an hour.
   async leave(lane) {
-    const call = this.call(lane, { how: 'invoke', method: 'Slow', args: [60_000] });
+    const call = this.call(lane, { how: 'stream', method: 'Ticks', args: [3_600_000] });
+    await this.log.until((items) => items.some((item) => item.lane === lane), `${this.name} to get the first item`, patienceMs);
     await this.stop();
     await call;
   }

@@ -1,14 +1,12 @@
 // Clients of each transport below any library, strict about the form of what they get.
 //
 // All have the same face. `records` are the hub messages in order of arrival, without pings; `facts` is what the transport itself has
-// shown, in order, each different one once. Whatever is not exactly as it must be becomes a fact too.
+// shown, each different one once. Whatever is not exactly as it must be becomes a fact too.
 
 import http from 'node:http';
 import { once } from 'node:events';
 import WebSocket from 'ws';
-import { Inbox, within } from '../../support/wait.mjs';
-
-export const patienceMs = 20_000;
+import { Inbox, patienceMs, within } from '../../support/wait.mjs';
 
 const recordSeparator = 0x1e;
 
@@ -22,11 +20,11 @@ export async function connect(transport, app, query = '') {
 
 class Wire {
   records = new Inbox();
-  facts = [];
+  facts = new Set();
   agent = new http.Agent({ keepAlive: true });
   #ended;
   #isOver = false;
-  #isLeaving = false;
+  isLeaving = false;
   #sending = Promise.resolve();
   #calls = 0;
 
@@ -77,20 +75,21 @@ class Wire {
     return this.until((records) => records.some((record) => record.startsWith(start)), `the completion of ${invocationId}`);
   }
 
-  // Leaves, unless the connection is over. Whether the hub's goodbye still arrives then is left to chance.
+  // Leaves, unless the connection is over. What is still said to somebody who has left is left to chance.
   async leave() {
-    this.#isLeaving = true;
+    await this.#sending;
+    this.isLeaving = true;
     if (!this.#isOver) await within(patienceMs, this.hangUp(), () => 'the end is not confirmed');
     this.agent.destroy();
   }
 
   fact(text) {
-    if (!this.facts.includes(text)) this.facts.push(text);
+    this.facts.add(text);
   }
 
   // One unit of the transport: whole hub messages, at least one.
   take(payload, unit) {
-    if (this.#isLeaving) return;
+    if (this.isLeaving) return;
     if (payload.length === 0 || payload.at(-1) !== recordSeparator) {
       this.fact(`${unit} without the end of a hub message: …${payload.subarray(-40).toString('hex')}`);
       return;
@@ -102,7 +101,7 @@ class Wire {
   end(how) {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.fact(`ended: ${how}`);
+    if (!this.isLeaving) this.fact(`ended: ${how}`);
     this.#ended();
   }
 
@@ -111,7 +110,7 @@ class Wire {
   }
 
   hasEnded() {
-    return within(patienceMs, this.ended, () => `the connection did not end; ${JSON.stringify(this.facts)} ${JSON.stringify(this.records.items.slice(-3))}`);
+    return within(patienceMs, this.ended, () => `the connection did not end; ${[...this.facts].join(' ')} ${JSON.stringify(this.records.items.slice(-3))}`);
   }
 
   // { status, headers, body }, the body as bytes.
@@ -150,7 +149,7 @@ class WebSocketWire extends Wire {
 
   // Without a closing handshake.
   async hangUp() {
-    this.end('cut off');
+    this.end();
     this.socket.terminate();
   }
 }
@@ -177,7 +176,7 @@ class ServerSentEventsWire extends Wire {
   }
 
   async hangUp() {
-    this.end('cut off');
+    this.end();
     this.get.destroy();
   }
 
@@ -224,9 +223,9 @@ class LongPollingWire extends Wire {
   async #poll() {
     for (;;) {
       const { status, headers, body } = await this.request('GET', `${this.url}&_=${Date.now()}`);
-      if (status !== 200 || body.length === 0) {
+      if (status !== 200) return this.end(`poll ${described(status, headers, body)}`);
+      if (body.length === 0) {
         this.fact(`poll ${described(status, headers, body)}`);
-        if (status !== 200) return this.end(`${status}`);
       } else {
         this.fact(`poll with data ${described(status, headers, '')}`);
         if (Number(headers['content-length']) !== body.length) this.fact('a poll without Content-Length');
