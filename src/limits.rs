@@ -60,6 +60,9 @@ pub const HUB_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes waiting for a client behind those that are being sent. More, when the next message comes: the client is closed as a slow
 /// consumer. A single message may be longer, for a client that has taken what came before. At as many bytes pings are not answered.
 pub const CLIENT_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes waiting in the outlet of a client without a socket. More, when the next message comes: the client is closed as a slow consumer.
+/// A socket's buffers in the kernel hold several MiB beside the outbox; here there are none between two polls.
+pub const OUTLET_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What each message that waits in an outlet counts for beside its own bytes: there may be very many tiny ones.
 pub const OUTLET_MESSAGE_OVERHEAD_BYTES: usize = 64;
 /// Clients on Server-Sent Events or long polling of one shard. More: 503. Between two polls they have no socket, so descriptors do not

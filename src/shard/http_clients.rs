@@ -28,7 +28,7 @@ use super::outlet::Outlet;
 use super::place::ClientPlace;
 use super::{Chunk, Shard};
 use crate::frame::websocket;
-use crate::limits::{CLIENT_OUTBOX_BYTES_MAX, HTTP_CLIENTS_MAX};
+use crate::limits::{HTTP_CLIENTS_MAX, OUTLET_BYTES_MAX};
 use crate::routing::{ClientKey, CloseCause, NewClient, SocketKey};
 
 /// A client on another transport than a WebSocket, which belongs to this shard now.
@@ -169,7 +169,7 @@ impl Shard {
             return;
         }
         let waiting = client.outlet.push(message);
-        if waiting <= CLIENT_OUTBOX_BYTES_MAX {
+        if waiting <= OUTLET_BYTES_MAX {
             return;
         }
         if let Some((client, place)) = client.end(true) {

@@ -2,7 +2,7 @@
 //! end.
 
 use hubring::frame::websocket::Data;
-use hubring::limits::{CLIENT_OUTBOX_BYTES_MAX, DRAIN_TIMEOUT, SERVER_OUTBOX_BYTES_HIGH};
+use hubring::limits::{DRAIN_TIMEOUT, OUTLET_BYTES_MAX, SERVER_OUTBOX_BYTES_HIGH};
 use hubring::protocol::service::{JoinGroupWithAck, Message};
 
 use crate::back_pressure::broadcast;
@@ -96,14 +96,8 @@ fn who_does_not_take_what_is_sent_is_closed_and_the_others_get_all_of_it() {
         }
     }
     let waited = rounds_of_idle * payload.len();
-    assert!(
-        waited > CLIENT_OUTBOX_BYTES_MAX,
-        "closed after {waited} bytes"
-    );
-    assert!(
-        waited < 2 * CLIENT_OUTBOX_BYTES_MAX,
-        "closed after {waited} bytes"
-    );
+    assert!(waited > OUTLET_BYTES_MAX, "closed after {waited} bytes");
+    assert!(waited < 2 * OUTLET_BYTES_MAX, "closed after {waited} bytes");
     let closed = [(); 2].map(|()| closed_client(&mut servers[0]));
     assert_eq!(closed, [idle.id.clone(), streaming.id.clone()]);
     assert_eq!(idle.poll().0, 204, "what waited is dropped");
