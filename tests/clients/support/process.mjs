@@ -128,7 +128,8 @@ export class Process {
       });
     }
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.lines.push(line));
-    this.ended.finally(() => file.end()).catch(() => {});
+    // Children of its own may say something after its end.
+    this.#child.once('close', () => file.end());
   }
 }
 
