@@ -22,4 +22,5 @@ mod smuggling;
 #[expect(dead_code, reason = "the data plane's tests need more of it")]
 #[path = "../data_plane/stage.rs"]
 mod stage;
+mod transports;
 mod upgrades;
