@@ -7,7 +7,7 @@
 //! | sends | what the kernel has received | [`Delivery::HttpData`](super::Delivery::HttpData), answered when it has been passed on |
 //! | is paused | it is not read | what it sends waits without an answer, one piece at most |
 //! | is sent to | through an outbox, in frames | through its outlet, as whole hub messages |
-//! | is too slow | more waits behind what is being sent than may | the same waits in its outlet |
+//! | is too slow | more than it may waits behind what is being sent | more than it may waits in its outlet |
 //! | is closed | a close frame behind what waits | the end of its outlet behind what waits |
 //! | is gone | after its last completion | after [`Delivery::HttpClosed`](super::Delivery::HttpClosed) |
 //!
