@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{ConfigError, ServiceConfig};
+use crate::control::http_clients::remove_idle_clients;
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::id::ShardId;
@@ -100,13 +101,7 @@ impl Service {
                     failed: failed.clone(),
                 }
             })?;
-        let control = Control {
-            directory: Arc::clone(&directory),
-            gate: Arc::clone(&gate),
-            postboxes: Arc::clone(inspector.postboxes()),
-            http_clients: Arc::new(HttpClients::new(inspector.control_counters())),
-            counters: inspector.control_counters(),
-        };
+        let control = Control::new(Arc::clone(&directory), Arc::clone(&gate), &inspector);
         let (draining, is_draining) = watch::channel(false);
         let mut tasks = vec![tokio::spawn(remove_idle_clients(
             Arc::clone(&control.http_clients),

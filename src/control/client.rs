@@ -68,30 +68,27 @@ pub(super) async fn client(
 }
 
 async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
+    const EVENTS: Transport = Transport::ServerSentEvents;
     let asked = Asked::new(control, parts)?;
-    match asked.present(control, Transport::ServerSentEvents)? {
-        Some(_) => Err(TakeError::InUse.into()),
-        None => {
-            let client = asked
-                .open(control, peer, Transport::ServerSentEvents)
-                .await?;
-            control.counters.event_streams.increment();
-            Ok(server_sent_events::stream(
-                client,
-                Arc::clone(&control.http_clients),
-            ))
-        }
+    if asked.present(control, EVENTS)?.is_some() {
+        return Err(TakeError::InUse.into());
     }
+    let client = asked.open(control, peer, EVENTS).await?;
+    control.counters.event_streams.increment();
+    Ok(server_sent_events::stream(
+        client,
+        Arc::clone(&control.http_clients),
+    ))
 }
 
 async fn poll(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
+    const POLLING: Transport = Transport::LongPolling;
     let asked = Asked::new(control, parts)?;
-    let answer = match asked.present(control, Transport::LongPolling)? {
-        Some(client) => long_polling::poll(client, &control.http_clients).await,
-        None => {
-            let client = asked.open(control, peer, Transport::LongPolling).await?;
-            long_polling::first_poll(client, &control.http_clients)
-        }
+    let answer = if let Some(client) = asked.present(control, POLLING)? {
+        long_polling::poll(client, &control.http_clients).await
+    } else {
+        let client = asked.open(control, peer, POLLING).await?;
+        long_polling::first_poll(client, &control.http_clients)
     };
     control.counters.polls.increment();
     Ok(answer)
@@ -174,8 +171,8 @@ impl<'a> Asked<'a> {
         let hub = hub_name(query)?;
         let authorization = text_of(&parts.headers, &header::AUTHORIZATION);
         // Only what cannot have headers of its own, the event source of a browser, may put its token into the query.
-        let from_query = (parts.method == Method::GET).then(|| query::last(query, "access_token"));
-        let token = bearer(authorization).or(from_query.as_ref().and_then(Option::as_deref));
+        let from_query = query::last(query, "access_token").filter(|_| parts.method == Method::GET);
+        let token = bearer(authorization).or(from_query.as_deref());
         let access_token = validate(&control.gate.keys, token, Audience::Client(&hub))?;
         let token = connection_token(query)?;
         let token = token.ok_or_else(|| Refusal::bad_request("Connection ID required"))?;
@@ -228,7 +225,7 @@ impl<'a> Asked<'a> {
         let expected = expected.map_err(|error| match error {
             // On this transport, and not here: its client has just left.
             TakeError::InUse => TakeError::Unknown,
-            other => other,
+            TakeError::Unknown | TakeError::OtherTransport(_) | TakeError::Lives(_) => error,
         })?;
         let arriving = Arriving {
             query: query_of(self.parts),

@@ -27,6 +27,7 @@ use self::connection::Serving;
 use self::http_clients::{HttpClients, remove_idle_clients};
 use self::reader::Deadlines;
 use crate::counters::ControlCounters;
+use crate::inspector::Inspector;
 use crate::shard::Delivery;
 use crate::shard::admission::gate::{Gate, HandedOver};
 use crate::shard::admission::refusal::Refusal;
@@ -50,6 +51,18 @@ pub struct Control {
 }
 
 impl Control {
+    /// For a service that the inspector looks into.
+    pub fn new(directory: Arc<Directory>, gate: Arc<Gate>, inspector: &Inspector) -> Self {
+        let counters = inspector.control_counters();
+        Self {
+            directory,
+            gate,
+            postboxes: Arc::clone(inspector.postboxes()),
+            http_clients: Arc::new(HttpClients::new(Arc::clone(&counters))),
+            counters,
+        }
+    }
+
     /// A request is refused. What is wrong with it is told to who asked, and to whoever debugs.
     fn on_refused(&self, request: &Parts, refusal: &Refusal) {
         self.counters.requests_refused.increment();
