@@ -128,12 +128,13 @@ pub(crate) fn answer(mut stream: TcpStream) -> Answer {
 
 /// A stream of events.
 pub(crate) struct Events {
-    pub(crate) stream: TcpStream,
+    stream: TcpStream,
     /// What has come, without the framing of chunks.
     received: Vec<u8>,
     /// Of the chunk that is being read.
     chunk_left: usize,
-    events: VecDeque<Vec<u8>>,
+    /// Whole ones that nobody has asked for yet.
+    whole: VecDeque<Vec<u8>>,
     has_ended: bool,
 }
 
@@ -146,7 +147,7 @@ impl Events {
             stream,
             received: Vec::new(),
             chunk_left: 0,
-            events: VecDeque::new(),
+            whole: VecDeque::new(),
             has_ended: false,
         };
         while events.received.len() < 3 {
@@ -159,7 +160,7 @@ impl Events {
     /// The data of the next event. `None` when the stream has ended in order.
     pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.whole.pop_front() {
                 return Some(event);
             }
             if self.has_ended {
@@ -195,7 +196,7 @@ impl Events {
         let mut rest = &*self.received;
         while let Some(end) = rest.windows(END.len()).position(|bytes| bytes == END) {
             let data = rest[..end].strip_prefix(b"data: ").unwrap();
-            self.events.push_back(data.to_vec());
+            self.whole.push_back(data.to_vec());
             rest = &rest[end + END.len()..];
         }
         self.received = rest.to_vec();
