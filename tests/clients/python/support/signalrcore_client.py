@@ -5,6 +5,7 @@ What one has to know to drive it:
 * It sends the call for a stream before anybody can subscribe, so receiving pauses meanwhile.
 * `stop()` closes the socket and waits for the thread that reads from it, which the next message wakes. One that comes before the socket
   is closed would be taken for a handshake, and the socket forgotten.
+* It leaves the connection open on which an event stream has ended, so it is closed behind it: the service would keep it for more requests.
 * From the answer to a poll it hands over only the first hub message; each further answer releases one more. So whoever waits keeps calling.
 * It has no call to cancel a stream and none to get the answer to one that it uploads, though it has the messages for both.
 * It does not answer what the hub asks.
@@ -79,14 +80,21 @@ class SignalrcoreClient(Client):
         for _ in range(int(PATIENCE / 0.02)):
             ending.join(0.02)
             if not ending.is_alive():
-                return
+                return self._close_socket()
             if self._reads_from_closed_socket():
                 self._app.call(f'/conn/{self.id}/goodbye')
         raise Missing('stop() does not return')
 
     def _reads_from_closed_socket(self):
-        socket = getattr(self._library.transport._client, 'sock', None)
-        return socket is not None and socket.fileno() == -1
+        return self._socket is not None and self._socket.fileno() == -1
+
+    def _close_socket(self):
+        if self._socket is not None:
+            self._socket.close()
+
+    @property
+    def _socket(self):
+        return getattr(getattr(self._library.transport, '_client', None), 'sock', None)
 
     def send(self, method, *arguments):
         self._library.send(method, list(arguments))
