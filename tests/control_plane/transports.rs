@@ -137,7 +137,10 @@ fn a_thousand_posts_arrive_in_order() {
         let body = format!("{number};");
         http.send(polling.post_head(body.len()) + &body);
     }
-    let expected: String = (0..POSTS).map(|number| format!("{number};")).collect();
+    let expected = (0..POSTS)
+        .map(|number| format!("{number};"))
+        .collect::<Vec<_>>()
+        .concat();
     let mut heard = Vec::new();
     while heard.len() < expected.len() {
         let (from, data) = server.next_data();
