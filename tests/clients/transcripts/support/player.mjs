@@ -225,7 +225,8 @@ export class Player {
       this.log.push({ lane: 'hello', text: `hello ${JSON.stringify({ id: first, user: text, claims: claimsOf(args[2]), query: ownQuery(args[3]) })}` });
       this.ids.push(first);
     } else {
-      this.log.push({ lane: 'asked', text: `${target} ${shown(args)}${invocationId ? ', wants an answer' : ''}` });
+      // `Ask` always asks the same, `AskMe` has the name of its lane in the question: who asks first is left to chance.
+      this.log.push({ lane: `asked ${first.split('.')[0]}`, text: `${target} ${shown(args)}${invocationId ? ', wants an answer' : ''}` });
     }
   }
 }
