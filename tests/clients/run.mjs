@@ -22,11 +22,15 @@ const runs = [
   { folders: ['hub', 'transports', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1, signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
-  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse' },
-  { folders: ['hub'], app: 'reference', connections: 5, shards: 4, transport: 'longpolling' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse', signalr: 8 },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 4, transport: 'longpolling', signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'nginx' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse', proxy: 'nginx' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'longpolling', proxy: 'nginx' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, proxy: 'haproxy' },
-  { folders: ['hub', 'transports', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse', proxy: 'haproxy' },
+  { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'longpolling', proxy: 'haproxy' },
+  { folders: ['hub', 'transports', 'transcripts', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'sdk', connections: 1, shards: 1, transport: 'sse' },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
@@ -60,8 +64,8 @@ function complete(run) {
 function parse(args) {
   const options = { app: undefined, transport: undefined, words: [] };
   for (let index = 0; index < args.length; index += 1) {
-    if (args[index] === '--app') options.app = args[(index += 1)];
-    else if (args[index] === '--transport') options.transport = args[(index += 1)];
+    if (args[index] === '--app') options.app = args[(index += 1)] ?? '';
+    else if (args[index] === '--transport') options.transport = args[(index += 1)] ?? '';
     else options.words.push(args[index]);
   }
   return options;
@@ -75,6 +79,31 @@ function filesOf({ folders, app, transport }, words) {
     .filter((file) => !(transport !== 'websockets' && onWebSockets.test(file)))
     .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
     .sort((one, other) => long.test(other) - long.test(one));
+}
+
+// The runs that the options choose, each with its files. What chooses nothing is a mistake: all would seem to be well.
+function choose({ app, transport, words }) {
+  const all = [...runs, ...calibration];
+  const check = (option, value, key) => {
+    const known = [...new Set(all.map((run) => run[key]))];
+    if (value !== undefined && !known.includes(value)) misused(`${option} ${value}: there are ${known.join(', ')}`);
+  };
+  check('--app', app, 'app');
+  check('--transport', transport, 'transport');
+  const chosen = all
+    .filter((run) => (app ? run.app === app : run.app !== 'selfhost'))
+    .filter((run) => !transport || run.transport === transport)
+    .map((run) => ({ run, files: filesOf(run, words) }))
+    .filter(({ files }) => files.length > 0);
+  const idle = words.filter((word) => !chosen.some(({ files }) => files.some((file) => file.includes(word))));
+  const folders = [...new Set(all.flatMap((run) => run.folders))];
+  if (idle.length > 0) misused(`no file is chosen by ${idle.join(' ')}: there are ${folders.map((folder) => `${folder}/*.test.mjs`).join(', ')}, not all of them in each run`);
+  return chosen;
+}
+
+function misused(why) {
+  console.error(why);
+  process.exit(2);
 }
 
 async function runOnce(run, files) {
@@ -120,21 +149,16 @@ function failuresOf(text) {
     .map(([, , name, details]) => [name, ...details.split('\n').map((line) => `   ${line.slice(0, lineMax)}`).slice(0, detailsMax)].join('\n'));
 }
 
-// First of all, so that nothing is run in vain where a proxy must be there and is not.
+const chosen = choose(parse(process.argv.slice(2)));
+// Before any run, so that none is in vain where a proxy must be there and is not.
 const missing = Object.fromEntries(proxyKinds.map((kind) => [kind, unlessProxy(kind)]));
 
-const { app, transport, words } = parse(process.argv.slice(2));
 rmSync(artifacts, { recursive: true, force: true });
 mkdirSync(artifacts, { recursive: true });
 
 const total = { passed: 0, failed: 0, skipped: 0 };
 const failures = [];
-const chosen = [...runs, ...calibration]
-  .filter((run) => (app ? run.app === app : run.app !== 'selfhost'))
-  .filter((run) => !transport || run.transport === transport);
-for (const run of chosen) {
-  const files = filesOf(run, words);
-  if (files.length === 0) continue;
+for (const { run, files } of chosen) {
   if (run.app !== 'reference' && !process.env.HUBRING_SDK_APP) {
     console.log(`\n== SKIPPED: ${files.length} file(s) with the SDK app server, because HUBRING_SDK_APP is not set (see tests/README.md)`);
     continue;
