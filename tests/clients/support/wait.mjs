@@ -2,11 +2,14 @@
 
 export const patienceMs = 30_000;
 
+// That a condition did not come about in time, which is no outcome that a test may expect.
+export class Late extends Error {}
+
 // The value of `promise`, or a failure with the text of `describe()` after `ms`.
 export async function within(ms, promise, describe) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(describe())), ms);
+    timer = setTimeout(() => reject(new Late(describe())), ms);
   });
   try {
     return await Promise.race([promise, late]);
@@ -21,7 +24,7 @@ export async function eventually(what, condition, ms = patienceMs) {
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${what}`);
+    if (Date.now() > deadline) throw new Late(`not within ${ms} ms: ${what}`);
     await new Promise((resume) => setTimeout(resume, 20));
   }
 }

@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { difference } from './support/compare.mjs';
+import { difference, stuckLane } from './support/compare.mjs';
 import { Random } from './support/random.mjs';
 import { print, scriptOf, without } from './support/script.mjs';
 import { shrink } from './support/shrink.mjs';
@@ -40,6 +40,15 @@ test('an event that is lost, doubled, changed, late or out of order is a differe
     const elsewhere = { ...entry, step: entry.step + 1 };
     assert.ok(difference(transcript, transcript.with(index, elsewhere)), 'an event of another step');
     assert.ok(difference(transcript, transcript.with(index, { ...entry, client: 'C' })), 'an event at another client');
+  }
+});
+
+test('a play that got stuck is a difference, even from one that got stuck in the same way', () => {
+  const stuck = [...transcript.slice(0, 3), { step: 3, client: '', lane: stuckLane, events: ['A: no end of invoke Echo'] }];
+  for (const [left, right] of [[stuck, stuck], [stuck, transcript], [transcript, stuck]]) {
+    const { step, text } = difference(left, structuredClone(right));
+    assert.equal(step, 3);
+    assert.match(text, /no end of invoke Echo/);
   }
 });
 

@@ -2,10 +2,13 @@
 
 const contextMax = 6;
 
-// Nothing if they are equal; otherwise { step, text }: the first difference with the lines around it.
+// The lane in which a play that did not get to its end says so.
+export const stuckLane = 'stuck';
+
+// Nothing if they are equal and got to their end; two that are stuck in the same way have shown nothing. Otherwise { step, text }: the first difference with the lines around it.
 export function difference(expected, actual, names = ['expected', 'actual']) {
   const [left, right] = [linesOf(expected), linesOf(actual)];
-  const first = left.findIndex(({ line }, index) => line !== right[index]?.line);
+  const first = left.findIndex(({ line, isStuck }, index) => isStuck || line !== right[index]?.line);
   const at = first === -1 ? left.length : first;
   if (at === left.length && at === right.length) return undefined;
   const part = (all, from, to) => all.slice(Math.max(0, from), to).map(({ line }) => `    ${line}`).join('\n') || '    (nothing)';
@@ -21,5 +24,5 @@ export function difference(expected, actual, names = ['expected', 'actual']) {
 
 // One an event.
 export function linesOf(transcript) {
-  return transcript.flatMap(({ step, client, lane, events }) => events.map((event) => ({ step, line: `step ${step} ${client} [${lane}] ${event}` })));
+  return transcript.flatMap(({ step, client, lane, events }) => events.map((event) => ({ step, isStuck: lane === stuckLane, line: `step ${step} ${client} [${lane}] ${event}` })));
 }

@@ -1,6 +1,7 @@
 // Plays a script against an app server, each client over the transport and protocol of its world, and returns the transcript:
 // [{ step, client, lane, events: [text, …] }, …], the lanes of a step in the order of their names.
 
+import { stuckLane } from './compare.mjs';
 import { Player } from './player.mjs';
 import { peopleOf } from './script.mjs';
 import { patienceMs, within } from '../../support/wait.mjs';
@@ -34,7 +35,7 @@ export async function play(script, app, world, hub = 'chat') {
       }
     }
   } catch (error) {
-    transcript.push({ step: transcript.at(-1)?.step ?? 0, client: '', lane: 'stuck', events: [error.message] });
+    transcript.push({ step: transcript.at(-1)?.step ?? 0, client: '', lane: stuckLane, events: [error.message] });
   } finally {
     await stopAll(players);
   }

@@ -5,7 +5,7 @@
 
 import { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel, MessageType, Subject } from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
-import { Inbox, patienceMs, within } from '../../support/wait.mjs';
+import { Inbox, Late, patienceMs, within } from '../../support/wait.mjs';
 
 const transports = { websockets: HttpTransportType.WebSockets, sse: HttpTransportType.ServerSentEvents, longpolling: HttpTransportType.LongPolling };
 
@@ -88,7 +88,7 @@ export class Player {
     await this.app.event('disconnected', id, patienceMs);
   }
 
-  // One call of a script, to its end; never fails, the outcome is logged. `sent` says when a call without an answer has had its effect.
+  // One call of a script, to its end, which is logged whatever it is; that there is none is a failure. `sent` says when a call without an answer has had its effect.
   async call(lane, { how, method, args, take, items, error, streams }, sent = async () => {}) {
     const perform = {
       invoke: () => this.#invoke(lane, method, args),
@@ -100,6 +100,7 @@ export class Player {
       const outcome = await within(patienceMs, perform(), () => `${this.name}: no end of ${how} ${method}`);
       this.log.push({ lane: `${lane} outcome`, text: shown(outcome) });
     } catch (failure) {
+      if (failure instanceof Late) throw failure;
       this.log.push({ lane: `${lane} outcome`, text: `failed: ${failure.message}` });
     }
   }
