@@ -5,7 +5,7 @@ import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { behindEachProxy } from '../support/rig.mjs';
-import { HttpConnection } from '../support/http.mjs';
+import { HttpConnection, call } from '../support/http.mjs';
 import { RawClient, handshakes } from '../support/raw.mjs';
 import { eventually } from '../support/wait.mjs';
 
@@ -65,15 +65,13 @@ for (const { kind, skip, rig } of rigs) {
   });
 
   test(`${kind}: a POST may have 1 MiB, and a page learns why a longer one is refused`, { skip }, async () => {
-    const connection = await HttpConnection.polling(rig, { headers: { Origin: origin } });
-    await connection.say(handshakes.json);
-    await connection.pollUntil((text) => text.includes('{}\x1e'), 'the handshake response');
-    const call = (text) => `{"type":1,"invocationId":"1","target":"Echo","arguments":["${text}"]}\x1e`;
-    const whole = call('x'.repeat(mebibyte - call('').length));
+    const connection = await (await HttpConnection.polling(rig, { headers: { Origin: origin } })).greeted();
+    const text = 'x'.repeat(mebibyte - call('Echo', '').length);
+    const whole = call('Echo', text);
     assert.equal(whole.length, mebibyte);
     await connection.say(whole);
-    const answer = await connection.pollUntil((text) => text.includes('"invocationId":"1"'), 'the answer');
-    assert.ok(answer.includes('x'.repeat(mebibyte - call('').length)), 'what was posted has come back');
+    const answer = await connection.pollUntil((body) => body.includes('"invocationId":"1"'), 'the answer');
+    assert.ok(answer.includes(text), 'what was posted has come back');
 
     const { status, headers } = await connection.post(`${whole} `).answer();
     assert.equal(status, 413);
@@ -98,10 +96,14 @@ for (const { kind, skip, rig } of rigs) {
   });
 
   test(`${kind}: nothing but clients and app servers is let through`, { skip }, async () => {
-    for (const path of ['/', '/healthz', '/metrics', '/connections', '/clients', '/client.txt']) {
-      const response = await fetch(rig.service.url + path);
-      assert.equal(response.status, 404, path);
-      await response.text();
+    const past = `http://127.0.0.1:${rig.service.ports[0]}`;
+    for (const path of ['/', '/healthz', '/metrics', '/connections', '/clients', '/client.txt', '/servers', '/server-status']) {
+      const [own, through] = await Promise.all([past, rig.service.url].map(async (url) => {
+        const response = await fetch(url + path);
+        return { status: response.status, body: await response.text() };
+      }));
+      assert.equal(through.status, 404, path);
+      assert.notEqual(through.body, own.body, `${path} has reached the service`);
     }
   });
 }

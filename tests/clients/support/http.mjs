@@ -3,9 +3,12 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { once } from 'node:events';
-import { upgradeStatus } from './raw.mjs';
+import { handshakes, upgradeStatus } from './raw.mjs';
 import { audience, token } from './token.mjs';
 import { Inbox, patienceMs, within } from './wait.mjs';
+
+// A call of the hub, in JSON.
+export const call = (method, ...args) => `${JSON.stringify({ type: 1, invocationId: '1', target: method, arguments: args })}\x1e`;
 
 // One request, on a connection of its own unless an agent keeps some.
 export class Exchange {
@@ -164,6 +167,14 @@ export class HttpConnection {
   async say(body) {
     const { status, body: text } = await this.post(body).answer();
     assert.equal(status, 200, `POST: ${text}`);
+  }
+
+  // Shakes hands, waits until the hub has greeted it, and is itself.
+  async greeted(protocol = 'json') {
+    await this.say(handshakes[protocol]);
+    if (this.stream) await this.stream.until((text) => text.includes('hello') && text.endsWith('\r\n\r\n'), 'hello');
+    else await this.pollUntil((text) => text.includes('hello'), 'hello');
+    return this;
   }
 
   // Polls until all that has come is as `enough(text)` wants it, and returns that.
