@@ -1,5 +1,6 @@
 // Debian's Chromium, with a profile of its own that goes with it.
 
+import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -12,6 +13,7 @@ const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run
 
 // Reason to skip a test, for node:test's `skip` option.
 export const unlessBrowser = existsSync(executablePath) ? false : `no browser at ${executablePath}: install Debian's chromium or set HUBRING_CHROMIUM`;
+if (unlessBrowser) assert.notEqual(process.env.HUBRING_REQUIRE_BROWSER, '1', `HUBRING_REQUIRE_BROWSER is set, but there is ${unlessBrowser}`);
 
 export async function openBrowser(options = {}) {
   const profile = await mkdtemp(path.join(os.tmpdir(), 'hubring-browser-'));
