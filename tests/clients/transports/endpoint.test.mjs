@@ -3,7 +3,7 @@
 
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { Rig, unlessService } from '../support/rig.mjs';
+import { Rig, hasService, unlessService } from '../support/rig.mjs';
 import { HttpConnection } from '../support/http.mjs';
 import { RawClient, handshakes } from '../support/raw.mjs';
 
@@ -163,7 +163,8 @@ for (const method of ['GET', 'POST', 'DELETE']) {
       headers: { Authorization: '', Origin: origin, 'Access-Control-Request-Method': method, 'Access-Control-Request-Headers': 'authorization,x-requested-with,x-signalr-user-agent,x-own' },
     }).answer();
     assert.ok(status >= 200 && status < 300, `got ${status}`);
-    assertOpenToOrigin({ headers: { vary: 'Origin', ...headers } });
+    // The original's answer to a preflight does not say that it differs by origin.
+    assertOpenToOrigin({ headers: hasService ? headers : { vary: 'Origin', ...headers } });
     assert.ok(headers['access-control-allow-methods'].includes(method));
     for (const name of ['authorization', 'x-requested-with', 'x-signalr-user-agent', 'x-own']) {
       assert.ok(headers['access-control-allow-headers'].toLowerCase().includes(name), name);
@@ -188,9 +189,6 @@ test('without a token every request is 401, which a page of another origin may r
     }
     connection.headers = rightful;
   }
-  await kinds.polling.say(handshakes.json);
-  await kinds.polling.pollUntil((text) => text.includes('hello'), 'hello');
-  await kinds.streaming.say(handshakes.json);
-  await kinds.streaming.stream.until((text) => text.includes('hello'), 'hello');
+  for (const connection of [kinds.polling, kinds.streaming]) await connection.greeted();
   kinds.streaming.stream.abort();
 });

@@ -4,21 +4,18 @@ import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { App, Rig, unlessService } from '../support/rig.mjs';
 import { HttpConnection } from '../support/http.mjs';
-import { closeAllowingReconnect, handshakes } from '../support/raw.mjs';
+import { closeAllowingReconnect } from '../support/raw.mjs';
 
 const rig = await Rig.start();
 after(() => rig.stop());
 
 // Each with `farewell`: all that came after it was greeted.
 async function greeted() {
-  const streaming = await HttpConnection.streaming(rig);
-  await streaming.say(handshakes.json);
-  const before = await streaming.stream.until((text) => text.includes('"hello"') && text.endsWith('\r\n\r\n'), 'hello');
+  const streaming = await (await HttpConnection.streaming(rig)).greeted();
+  const before = streaming.stream.body.toString();
   const polling = [];
   for (const protocol of ['json', 'messagepack']) {
-    const connection = await HttpConnection.polling(rig);
-    await connection.say(handshakes[protocol]);
-    await connection.pollUntil((text) => text.includes('hello'), 'hello');
+    const connection = await (await HttpConnection.polling(rig)).greeted(protocol);
     const poll = await connection.openPoll();
     polling.push({ connection, protocol, farewell: async () => (await poll.answer()).body });
   }

@@ -3,20 +3,16 @@
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { Rig, unlessService } from '../support/rig.mjs';
-import { HttpConnection } from '../support/http.mjs';
+import { HttpConnection, call } from '../support/http.mjs';
 import { handshakes } from '../support/raw.mjs';
 
 const rig = await Rig.start();
 after(() => rig.stop());
 
-const call = (method, ...args) => `${JSON.stringify({ type: 1, invocationId: '1', target: method, arguments: args })}\x1e`;
 
 // A client that the hub has greeted.
 async function greeted() {
-  const connection = await HttpConnection.streaming(rig);
-  await connection.say(handshakes.json);
-  await connection.stream.until((text) => text.includes('"hello"') && text.endsWith('\r\n\r\n'), 'hello');
-  return connection;
+  return (await HttpConnection.streaming(rig)).greeted();
 }
 
 // The payloads of a stream that is nothing but the comment at its beginning and events of one line.

@@ -87,7 +87,7 @@ test('whoever stops is gone at once, and whoever vanishes soon after', async () 
   await Promise.all(stopping.map((client) => client.stop()));
   for (const [index, client] of stopping.entries()) {
     await rig.app.event('disconnected', client.id);
-    assert.ok(Date.now() - started < 4_000, `${nameOf(kinds[index])}: it was taken for gone only when it had been silent for long`);
+    assert.ok(Date.now() - started < 10_000, `${nameOf(kinds[index])}: it was taken for gone only when it had been silent for long`);
   }
   for (const client of vanishing) client.cut();
   for (const client of vanishing) await rig.app.event('disconnected', client.id);

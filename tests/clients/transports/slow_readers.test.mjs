@@ -5,7 +5,6 @@ import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { Rig, kinds, unlessService } from '../support/rig.mjs';
 import { HttpConnection } from '../support/http.mjs';
-import { handshakes } from '../support/raw.mjs';
 
 const rig = await Rig.start();
 after(() => rig.stop());
@@ -15,13 +14,9 @@ const count = 100;
 const size = 100_000;
 
 test('who does not take what it is sent is closed, the others get everything in order', { skip: unlessService }, async () => {
-  const streaming = await HttpConnection.streaming(rig);
-  await streaming.say(handshakes.json);
-  await streaming.stream.until((text) => text.includes('"hello"'), 'hello');
+  const streaming = await (await HttpConnection.streaming(rig)).greeted();
   await streaming.stream.pause();
-  const polling = await HttpConnection.polling(rig);
-  await polling.say(handshakes.json);
-  await polling.pollUntil((text) => text.includes('"hello"'), 'hello');
+  const polling = await (await HttpConnection.polling(rig)).greeted();
 
   const [sender, ...readers] = [await rig.client(kinds[0]), ...await rig.clients(kinds.length, (index) => kinds[index])];
   const text = (index) => `${index} `.padEnd(size, 'x');
@@ -43,9 +38,7 @@ test('who does not take what it is sent is closed, the others get everything in 
 });
 
 test('who is slow but reads gets everything', async () => {
-  const connection = await HttpConnection.polling(rig);
-  await connection.say(handshakes.json);
-  await connection.pollUntil((text) => text.includes('"hello"'), 'hello');
+  const connection = await (await HttpConnection.polling(rig)).greeted();
   const sender = await rig.client();
   for (let index = 0; index < 30; index += 1) {
     // Less than what may wait for a client.
