@@ -10,7 +10,7 @@ import path from 'node:path';
 import { once } from 'node:events';
 import { openBrowser, unlessBrowser } from '../support/browser.mjs';
 import { repository } from '../support/process.mjs';
-import { Rig } from '../support/rig.mjs';
+import { Rig, unlessService } from '../support/rig.mjs';
 import { eventually } from '../support/wait.mjs';
 
 const folder = path.join(repository, 'examples', 'aspnetcore', 'wwwroot');
@@ -41,7 +41,7 @@ function serve(rig) {
   };
 }
 
-test('two tabs of the example talk in a room, and do so again when their app server has gone', { skip: unlessBrowser }, async () => {
+test('two tabs of the example talk in a room, and do so again when their app server has gone', { skip: unlessBrowser || unlessService }, async () => {
   const rig = await Rig.start();
   const site = http.createServer(serve(rig)).listen(0, '127.0.0.1');
   await once(site, 'listening');
