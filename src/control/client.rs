@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
@@ -22,6 +22,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
+use tokio::time::sleep;
 
 use super::http_clients::{HttpClient, Identity};
 use super::{Control, answers, long_polling, server_sent_events};
@@ -34,6 +35,11 @@ use crate::shard::admission::identity::{bearer, connection_token, hub_name, vali
 use crate::shard::admission::refusal::Refusal;
 use crate::shard::mailbox::postbox_of;
 use crate::shard::pending::{TakeError, TokenUse};
+
+/// Time that a request waits for another one to let its client in: no longer than a shard takes for it.
+const OPENING_MAX: Duration = Duration::from_secs(5);
+/// Time between looks whether it has.
+const OPENING_CHECK: Duration = Duration::from_millis(2);
 
 /// Answers a request that is no upgrade.
 pub(super) async fn client(
@@ -50,7 +56,7 @@ pub(super) async fn client(
             return (long_polling::NO_CACHE, answer).into_response();
         }
         Method::POST => send(&control, &parts, peer, body).await,
-        Method::DELETE => end(&control, &parts),
+        Method::DELETE => end(&control, &parts).await,
         _ => Err(Refusal {
             headers: &[("allow", "GET, POST, DELETE")],
             ..Refusal::new(405, "")
@@ -68,27 +74,28 @@ pub(super) async fn client(
 }
 
 async fn stream(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
-    const EVENTS: Transport = Transport::ServerSentEvents;
     let asked = Asked::new(control, parts)?;
-    if asked.present(control, EVENTS)?.is_some() {
-        return Err(TakeError::InUse.into());
+    match asked
+        .client_on(control, peer, Transport::ServerSentEvents)
+        .await?
+    {
+        (_, Presence::Before) => Err(TakeError::InUse.into()),
+        (client, Presence::New) => {
+            control.counters.event_streams.increment();
+            let clients = Arc::clone(&control.http_clients);
+            Ok(server_sent_events::stream(client, clients))
+        }
     }
-    let client = asked.open(control, peer, EVENTS).await?;
-    control.counters.event_streams.increment();
-    Ok(server_sent_events::stream(
-        client,
-        Arc::clone(&control.http_clients),
-    ))
 }
 
 async fn poll(control: &Control, parts: &Parts, peer: SocketAddr) -> Result<Response, Refusal> {
-    const POLLING: Transport = Transport::LongPolling;
     let asked = Asked::new(control, parts)?;
-    let answer = if let Some(client) = asked.present(control, POLLING)? {
-        long_polling::poll(client, &control.http_clients).await
-    } else {
-        let client = asked.open(control, peer, POLLING).await?;
-        long_polling::first_poll(client, &control.http_clients)
+    let answer = match asked
+        .client_on(control, peer, Transport::LongPolling)
+        .await?
+    {
+        (client, Presence::Before) => long_polling::poll(client, &control.http_clients).await,
+        (_, Presence::New) => long_polling::first_poll(),
     };
     control.counters.polls.increment();
     Ok(answer)
@@ -101,14 +108,12 @@ async fn send(
     body: Body,
 ) -> Result<Response, Refusal> {
     let asked = Asked::new(control, parts)?;
-    let client = match asked.client(control)? {
+    let client = match asked.find(control).await? {
         Found::Here(client) => client,
         // Some send their hub handshake before they poll for the first time.
         Found::Elsewhere(TokenUse::Waiting) => {
-            check_transport(&asked.access_token, Transport::LongPolling)?;
-            let client = asked.open(control, peer, Transport::LongPolling).await?;
-            control.http_clients.insert(Arc::clone(&client));
-            client
+            let opened = asked.client_on(control, peer, Transport::LongPolling);
+            opened.await?.0
         }
         Found::Elsewhere(TokenUse::InUse(Transport::WebSockets)) => {
             return Err(Refusal {
@@ -141,10 +146,10 @@ async fn send(
     Ok(answers::empty(StatusCode::OK))
 }
 
-fn end(control: &Control, parts: &Parts) -> Result<Response, Refusal> {
+async fn end(control: &Control, parts: &Parts) -> Result<Response, Refusal> {
     const NOT_THIS_WAY: &str = "Cannot terminate this connection using the DELETE endpoint.";
     let asked = Asked::new(control, parts)?;
-    let client = match asked.client(control)? {
+    let client = match asked.find(control).await? {
         Found::Here(client) => client,
         Found::Elsewhere(TokenUse::Waiting | TokenUse::InUse(Transport::WebSockets)) => {
             return Err(Refusal::bad_request(NOT_THIS_WAY));
@@ -184,49 +189,71 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// The client on that transport, if it is here already. A refusal if it is on another one, or may not be on this one.
-    fn present(
+    /// The client, on that transport. If it is not here yet, this request lets it in. A refusal if it is on another transport, or may not
+    /// be on this one.
+    async fn client_on(
         &self,
         control: &Control,
+        peer: SocketAddr,
         transport: Transport,
-    ) -> Result<Option<Arc<HttpClient>>, Refusal> {
+    ) -> Result<(Arc<HttpClient>, Presence), Refusal> {
         check_transport(&self.access_token, transport)?;
-        let client = control.http_clients.get(&self.identity)?;
-        match &client {
-            Some(client) if client.transport() != transport => {
-                Err(TakeError::OtherTransport(client.transport()).into())
+        if let Found::Elsewhere(TokenUse::Waiting) = self.find(control).await?
+            && let Some(client) = self.open(control, peer, transport).await?
+        {
+            return Ok((client, Presence::New));
+        }
+        // Here before, or let in by another request at the same moment.
+        match self.find(control).await? {
+            Found::Here(client) if client.transport() == transport => {
+                Ok((client, Presence::Before))
             }
-            Some(_) | None => Ok(client),
+            Found::Here(client) => Err(TakeError::OtherTransport(client.transport()).into()),
+            Found::Elsewhere(TokenUse::InUse(other)) if other != transport => {
+                Err(TakeError::OtherTransport(other).into())
+            }
+            Found::Elsewhere(_) => Err(TakeError::Unknown.into()),
         }
     }
 
     /// The client, or what its connection token is if it is not here. A refusal if the token is nobody's.
-    fn client(&self, control: &Control) -> Result<Found, Refusal> {
+    ///
+    /// Another request may be letting it in at this moment: then it is waited for.
+    async fn find(&self, control: &Control) -> Result<Found, Refusal> {
         let Identity { token, hub, .. } = &self.identity;
-        if let Some(client) = control.http_clients.get(&self.identity)? {
-            return Ok(Found::Here(client));
+        let started = Instant::now();
+        loop {
+            if let Some(client) = control.http_clients.get(&self.identity)? {
+                return Ok(Found::Here(client));
+            }
+            let token_use = control.gate.pending.token_use(*token, hub, Instant::now());
+            let token_use = token_use.ok_or(TakeError::Unknown)?;
+            let is_opening = matches!(
+                token_use,
+                TokenUse::InUse(Transport::ServerSentEvents | Transport::LongPolling)
+            );
+            if !is_opening || started.elapsed() > OPENING_MAX {
+                return Ok(Found::Elsewhere(token_use));
+            }
+            sleep(OPENING_CHECK).await;
         }
-        let token_use = control.gate.pending.token_use(*token, hub, Instant::now());
-        let token_use = token_use.ok_or(TakeError::Unknown)?;
-        Ok(Found::Elsewhere(token_use))
     }
 
-    /// Lets a client in that has negotiated, and binds it to this transport.
+    /// Lets a client in that has negotiated, and binds it to this transport. None if another request was faster.
     async fn open(
-        self,
+        &self,
         control: &Control,
         peer: SocketAddr,
         transport: Transport,
-    ) -> Result<Arc<HttpClient>, Refusal> {
+    ) -> Result<Option<Arc<HttpClient>>, Refusal> {
         let Identity { token, hub, .. } = &self.identity;
         let entry = control.directory.hub(hub)?;
         let pending = &control.gate.pending;
-        let expected = pending.take(*token, hub, transport, Instant::now());
-        let expected = expected.map_err(|error| match error {
-            // On this transport, and not here: its client has just left.
-            TakeError::InUse => TakeError::Unknown,
-            TakeError::Unknown | TakeError::OtherTransport(_) | TakeError::Lives(_) => error,
-        })?;
+        let expected = match pending.take(*token, hub, transport, Instant::now()) {
+            Ok(expected) => expected,
+            Err(TakeError::InUse) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let arriving = Arriving {
             query: query_of(self.parts),
             headers: headers_of(&self.parts.headers),
@@ -245,14 +272,22 @@ impl<'a> Asked<'a> {
         let postbox = postbox_of(&control.postboxes, place.shard).cloned();
         let poll_interval_max = self.access_token.poll_interval_max();
         let opened = HttpClient::open(
-            self.identity,
+            self.identity.clone(),
             poll_interval_max.unwrap_or(POLL_INTERVAL_MAX),
             postbox.ok_or_else(busy)?,
             new,
             place,
         );
-        opened.await.ok_or_else(busy)
+        let client = opened.await.ok_or_else(busy)?;
+        control.http_clients.insert(Arc::clone(&client));
+        Ok(Some(client))
     }
+}
+
+/// Whether a client has been here before the request that asks for it.
+enum Presence {
+    Before,
+    New,
 }
 
 /// Where a client is.

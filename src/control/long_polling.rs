@@ -30,14 +30,13 @@ pub(super) const NO_CACHE: [(HeaderName, HeaderValue); 3] = [
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// The answer to the poll that has opened the transport: only that it has.
-pub(super) fn first_poll(client: Arc<HttpClient>, clients: &HttpClients) -> Response {
-    clients.insert(client);
+pub(super) fn first_poll() -> Response {
     [(header::CONTENT_TYPE, OCTETS)].into_response()
 }
 
 /// Answers another poll.
 pub(super) async fn poll(client: Arc<HttpClient>, clients: &HttpClients) -> Response {
-    let poll = client.begin_poll();
+    let mut poll = client.begin_poll();
     match poll.answer().await {
         Answer::Messages(messages) => {
             let body = PollBody {

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::http_clients::{HttpClient, HttpClients};
 use crate::frame::server_sent_events::{PREAMBLE, event_bytes, write_event};
 
-/// Keeps proxies from holding the stream back or changing it.
+/// Keeps caches from keeping the stream and proxies from changing it. As ASP.NET Core has them; a proxy that buffers has to be told not to.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (
         header::CONTENT_TYPE,
@@ -35,7 +35,6 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// Messages are taken from the client's outlet only when the connection has room for them, so what waits for a client that does not read
 /// waits there, where it is bounded.
 pub(super) fn stream(client: Arc<HttpClient>, clients: Arc<HttpClients>) -> Response {
-    clients.insert(Arc::clone(&client));
     let open = OpenStream { client, clients };
     let preamble = stream::once(ready(Bytes::from_static(PREAMBLE)));
     let events = stream::unfold(open, |open| async {

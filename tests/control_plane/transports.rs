@@ -294,11 +294,57 @@ fn open_poll(polling: &Asking<'_>) -> Http {
 fn whoever_has_not_polled_for_too_long_has_left() {
     let stage = Stage::new(1);
     let mut server = AppServer::connect(&stage, "one");
-    let polling = Asking::new(&stage).with_claims(&[("asrs.s.ttl", "1")]);
+    let polling = Asking::new(&stage).with_claims(&[("asrs.s.ttl", "3")]);
     let id = polling.open_polling(&mut server);
     let closed = server.next().unwrap();
     assert!(matches!(read(&closed), Message::CloseConnection(close) if close.connection_id == id));
     assert_eq!(polling.poll().status, 404);
+}
+
+/// Some clients send their handshake and poll at the same moment, and whichever comes first lets them in.
+#[test]
+fn requests_that_meet_while_a_client_is_let_in_find_it() {
+    let stage = Stage::new(1);
+    let mut server = AppServer::connect(&stage, "one");
+    for round in 0..40 {
+        let polling = Asking::new(&stage);
+        let (mut poll, mut post) = (Http::connect(&stage), Http::connect(&stage));
+        let get = polling.head("GET", "");
+        let send = [polling.post_head(HANDSHAKE.len()).as_bytes(), HANDSHAKE].concat();
+        if round % 2 == 0 {
+            poll.send(get);
+            post.send(send);
+        } else {
+            post.send(send);
+            poll.send(get);
+        }
+        assert_eq!(post.answer().status, 200);
+        let opened = server.next().unwrap();
+        let Message::OpenConnection(open) = read(&opened) else {
+            panic!("no client has come");
+        };
+        server.send_to(&open.connection_id, ACCEPTED);
+        let mut answer = poll.answer();
+        assert_eq!(answer.status, 200);
+        if answer.body.is_empty() {
+            answer = polling.poll();
+        }
+        assert_eq!(answer.body.as_bytes(), ACCEPTED);
+        let _handshake = server.next_data();
+        assert_eq!(polling.ask("DELETE", "").status, 202);
+        let closed = server.next().unwrap();
+        assert!(matches!(read(&closed), Message::CloseConnection(_)));
+    }
+    for _ in 0..20 {
+        let streaming = Asking::new(&stage);
+        let mut streams = [Http::connect(&stage), Http::connect(&stage)];
+        for stream in &mut streams {
+            stream.send(streaming.head("GET", EVENTS));
+        }
+        let mut statuses = streams.each_mut().map(|stream| stream.answer().status);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409]);
+    }
 }
 
 /// A page asks whether it may, without a token; and it may read whatever it gets then.

@@ -9,6 +9,7 @@ mod polls;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,10 @@ use tokio::time::timeout;
 
 use self::link::Link;
 pub(super) use self::polls::Answer;
-use self::polls::Polls;
+use self::polls::{Polls, Turn};
 use crate::counters::ControlCounters;
 use crate::id::{ConnectionToken, HubName};
-use crate::limits::{POLL_INTERVAL_CHECK, POLL_TIMEOUT};
+use crate::limits::{EVENTS_TAKEN_BYTES, POLL_INTERVAL_CHECK, POLL_TIMEOUT};
 use crate::protocol::negotiate::Transport;
 use crate::routing::NewClient;
 use crate::shard::ShardPostbox;
@@ -127,7 +128,13 @@ pub async fn remove_idle_clients(
             // Shards wait for the last of them.
             tokio::time::sleep(DRAIN_CHECK).await;
         } else {
-            let _ = timeout(POLL_INTERVAL_CHECK, is_draining.changed()).await;
+            let stops = async {
+                // A service whose handle has been dropped goes on.
+                if is_draining.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+            };
+            let _ = timeout(POLL_INTERVAL_CHECK, stops).await;
         }
     }
 }
@@ -186,7 +193,7 @@ impl HttpClient {
     /// The next messages for the client, in order. None if there will be none any more.
     pub(super) async fn next_messages(&self) -> Option<Vec<Bytes>> {
         loop {
-            match self.link.outlet().take() {
+            match self.link.outlet().take(EVENTS_TAKEN_BYTES) {
                 Taken::Messages(messages) => return Some(messages.into()),
                 Taken::Nothing => self.link.outlet().is_ready().await,
                 Taken::Ended => return None,
@@ -199,6 +206,7 @@ impl HttpClient {
         Poll {
             number: self.polls.begin(),
             client: self,
+            turn: None,
         }
     }
 
@@ -225,16 +233,20 @@ impl fmt::Debug for HttpClient {
 pub(super) struct Poll {
     client: Arc<HttpClient>,
     number: u64,
+    /// No other poll gets messages as long as this one has some.
+    turn: Option<Turn>,
 }
 
 impl Poll {
     /// Waits for something to answer.
-    pub(super) async fn answer(&self) -> Answer {
+    pub(super) async fn answer(&mut self) -> Answer {
         let client = &self.client;
-        client
+        let answering = client
             .polls
-            .answer(self.number, client.link.outlet(), POLL_TIMEOUT)
-            .await
+            .answer(self.number, client.link.outlet(), POLL_TIMEOUT);
+        let (answer, turn) = answering.await;
+        self.turn = turn;
+        answer
     }
 
     pub(super) fn client(&self) -> &HttpClient {

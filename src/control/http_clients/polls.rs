@@ -3,11 +3,11 @@
 //! The newest poll wins. An older one that still waits ends without a message, and only then does the newer one look for some: what
 //! waits for the client goes to one of them, in order.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::shard::outlet::{Outlet, Taken};
 
@@ -17,8 +17,8 @@ pub(crate) struct Polls {
     state: Mutex<State>,
     /// A newer poll has come.
     superseded: Notify,
-    /// Held by the poll that looks for messages.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by the poll that looks for messages, until they have been sent.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -30,6 +30,9 @@ struct State {
     /// When the last one was over.
     idle_since: Instant,
 }
+
+/// The right to look for messages.
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// What a poll is answered with.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl Polls {
                 idle_since: now,
             }),
             superseded: Notify::new(),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
         }
     }
 
@@ -84,26 +87,36 @@ impl Polls {
     }
 
     /// Waits for an answer to a poll, but not longer than `timeout`. If it is given up, nothing is lost.
-    pub(super) async fn answer(&self, number: u64, outlet: &Outlet, timeout: Duration) -> Answer {
+    ///
+    /// With messages comes the turn, which is to be held until they have been sent: or a client could have any number of answers on their
+    /// way by asking again and again.
+    pub(super) async fn answer(
+        &self,
+        number: u64,
+        outlet: &Outlet,
+        timeout: Duration,
+    ) -> (Answer, Option<Turn>) {
         let wait = async {
-            let _turn = self.turn.lock().await;
+            let turn = Arc::clone(&self.turn).lock_owned().await;
             loop {
                 outlet.is_ready().await;
                 if self.state().newest != number {
-                    return Answer::Superseded;
+                    return (Answer::Superseded, None);
                 }
-                match outlet.take() {
-                    Taken::Messages(messages) => return Answer::Messages(messages.into()),
+                match outlet.take(usize::MAX) {
+                    Taken::Messages(messages) => {
+                        return (Answer::Messages(messages.into()), Some(turn));
+                    }
                     Taken::Nothing => {}
-                    Taken::Ended => return Answer::Ended,
+                    Taken::Ended => return (Answer::Ended, None),
                 }
             }
         };
         tokio::select! {
             biased;
-            () = self.is_superseded(number) => Answer::Superseded,
+            () = self.is_superseded(number) => (Answer::Superseded, None),
             answer = wait => answer,
-            () = tokio::time::sleep(timeout) => Answer::Nothing,
+            () = tokio::time::sleep(timeout) => (Answer::Nothing, None),
         }
     }
 
@@ -127,8 +140,6 @@ impl Polls {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::limits::POLL_TIMEOUT;
 
@@ -150,7 +161,7 @@ mod tests {
             let (scene, number) = (Arc::clone(self), self.polls.begin());
             tokio::spawn(async move {
                 let answer = scene.polls.answer(number, &scene.outlet, POLL_TIMEOUT);
-                let answer = answer.await;
+                let (answer, _turn) = answer.await;
                 scene.polls.end(Instant::now());
                 answer
             })
@@ -180,7 +191,8 @@ mod tests {
         let answer = scene
             .polls
             .answer(number, &scene.outlet, Duration::from_millis(5))
-            .await;
+            .await
+            .0;
         assert_eq!(answer, Answer::Nothing);
     }
 
@@ -211,6 +223,25 @@ mod tests {
         assert_eq!(newest.await.unwrap(), messages(&["a"]));
     }
 
+    /// Its answer may take long to be sent, and holds a place that no other answer of the client gets.
+    #[tokio::test]
+    async fn who_has_messages_to_send_keeps_the_turn() {
+        let scene = Scene::new();
+        scene.outlet.push(Bytes::from("a"));
+        let first = scene.polls.begin();
+        let answering = scene.polls.answer(first, &scene.outlet, POLL_TIMEOUT);
+        let (answer, turn) = answering.await;
+        assert_eq!(answer, messages(&["a"]));
+        scene.outlet.push(Bytes::from("b"));
+        let second = scene.poll();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!second.is_finished(), "the first answer has not been sent");
+        drop(turn);
+        assert_eq!(second.await.unwrap(), messages(&["b"]));
+    }
+
     /// Two polls at a time while messages come, and the newer one is given up now and then. Each message arrives once, in order.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn messages_are_neither_lost_nor_doubled_between_polls() {
@@ -231,7 +262,7 @@ mod tests {
             let (older, newer) = tokio::join!(older, async {
                 tokio::select! {
                     biased;
-                    answer = scene.polls.answer(newer, &scene.outlet, POLL_TIMEOUT) => Some(answer),
+                    answer = scene.polls.answer(newer, &scene.outlet, POLL_TIMEOUT) => Some(answer.0),
                     () = yield_now(round % 5) => None,
                 }
             });
