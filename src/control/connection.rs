@@ -1,7 +1,9 @@
 //! One connection of the control plane: request after request, until it ends or asks for an upgrade.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use socket2::SockRef;
@@ -12,9 +14,9 @@ use tokio::time::timeout;
 
 use super::exchange::{self, Asked, Outcome};
 use super::reader::{Deadlines, Next, READ_BYTES, Reader};
-use crate::frame::upgrade::refusal;
+use crate::frame::upgrade::{cors_headers, parse, refusal};
 use crate::limits::CLOSE_TIMEOUT;
-use crate::shard::admission::gate::HandedOver;
+use crate::shard::admission::gate::{HandedOver, Sockets};
 use crate::shard::admission::watch_for_stalling;
 
 /// What a connection is served with.
@@ -24,6 +26,8 @@ pub(super) struct Serving {
     pub(super) deadlines: Deadlines,
     /// Whether the service stops.
     pub(super) is_draining: watch::Receiver<bool>,
+    /// What connections are counted against.
+    pub(super) sockets: Arc<Sockets>,
 }
 
 /// Serves a connection until it ends, or goes back to the shard that it has come from.
@@ -48,7 +52,9 @@ pub(super) async fn serve(connection: HandedOver, mut serving: Serving) -> io::R
     let permit = match home.try_reserve() {
         Ok(permit) if !serving.has_to_end() => permit,
         Ok(_) | Err(_) => {
-            refuse(&mut reader, &refusal(503, "The service is busy.", &[])).await;
+            let head = parse(reader.ahead()).ok().flatten().map(|(head, _)| head);
+            let cors = cors_headers(head.as_ref().and_then(|head| head.header("origin")));
+            refuse(&mut reader, &refusal(503, "The service is busy.", &cors)).await;
             return Ok(());
         }
     };
@@ -70,8 +76,15 @@ pub(super) async fn serve(connection: HandedOver, mut serving: Serving) -> io::R
 impl Serving {
     /// Waits until the service stops.
     pub(super) async fn drain(&mut self) {
-        // Without a service there is nothing to wait for either.
-        let _ = self.is_draining.wait_for(|is_draining| *is_draining).await;
+        if self
+            .is_draining
+            .wait_for(|is_draining| *is_draining)
+            .await
+            .is_err()
+        {
+            // A service whose handle has been dropped goes on.
+            pending::<()>().await;
+        }
     }
 
     fn has_to_end(&self) -> bool {
@@ -85,11 +98,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let deadlines = serving.deadlines;
+    let sockets = Arc::clone(&serving.sockets);
     loop {
         let next = tokio::select! {
             // What has come before the end is served.
             biased;
             next = reader.next(&deadlines) => next,
+            // Others need the place more than who has nothing to ask.
+            () = sockets.grow_scarce() => Next::Over,
             () = serving.drain() => Next::Over,
         };
         let asked = match next {

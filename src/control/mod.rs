@@ -77,8 +77,9 @@ pub async fn serve(
     control: Control,
     is_draining: watch::Receiver<bool>,
 ) {
-    let mut removing = pin!(remove_idle_clients(Arc::clone(&control.http_clients)));
+    let sockets = Arc::clone(&control.gate.sockets);
     let serving = Serving {
+        sockets,
         router: router(control),
         deadlines: Deadlines::default(),
         is_draining,

@@ -42,7 +42,7 @@ fn a_stream_that_nobody_listens_to_any_more_ends() {
             Message::CloseConnection(close) => assert_eq!(close.connection_id, id),
             other => panic!("{other:?}"),
         }
-        assert!(left.elapsed() < Duration::from_secs(1), "at once");
+        assert!(left.elapsed() < Duration::from_secs(5), "at once");
     }
     // One that is reset.
     let (http, id) = stream(&stage, &mut servers);

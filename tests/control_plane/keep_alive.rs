@@ -51,3 +51,18 @@ fn a_connection_ends_when_the_peer_says_so() {
         http.expect_end();
     }
 }
+
+/// Otherwise whoever asks for anything, and be it refused, could keep a place for as long as a connection is kept.
+#[test]
+fn connections_without_a_request_make_room_when_few_are_left() {
+    const CONNECTIONS: usize = 16;
+    let stage = Stage::with(1, |config| config.connections_max = Some(CONNECTIONS));
+    let mut idle: Vec<Http> = Vec::new();
+    for _ in 0..4 * CONNECTIONS {
+        let mut http = Http::connect(&stage);
+        assert_eq!(http.ask(NOTHING).status, 404);
+        idle.push(http);
+    }
+    let mut first = idle.swap_remove(0);
+    first.expect_end();
+}

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::{Deadlines, Reader, Serving, serve_requests};
 use crate::limits::EARLY_BYTES_MAX;
+use crate::shard::admission::gate::Sockets;
 
 const UPGRADE: &str =
     "GET /client/?hub=a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -64,6 +65,7 @@ impl Served {
             }),
             deadlines,
             is_draining,
+            sockets: Arc::new(Sockets::new(8)),
         };
         let mut reader = Reader::new(stream, received.as_bytes());
         let serving = tokio::spawn(async move {
@@ -436,6 +438,18 @@ async fn a_service_that_stops_waits_for_answers_but_not_for_requests() {
     late.draining.send_replace(true);
     assert!(late.rest().await.ends_with("\r\n\r\na "));
     assert_eq!(late.log(), ["a "]);
+}
+
+#[tokio::test]
+async fn a_service_whose_handle_is_gone_goes_on() {
+    let Served {
+        mut peer, draining, ..
+    } = Served::new("");
+    drop(draining);
+    peer.write_all(get("/echo/a").as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    within(peer.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
 }
 
 /// What a peer sends, piece by piece, and what it gets for it.

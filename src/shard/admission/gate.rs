@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::protocol::access_token::AccessKeys;
 use crate::shard::pending::PendingConnections;
 
@@ -26,11 +28,16 @@ pub struct Gate {
     pub control: tokio::sync::mpsc::Sender<HandedOver>,
 }
 
+/// Sockets are scarce when less than one in so many is left.
+const SCARCE_SHARE: usize = 8;
+
 /// Counts sockets against what there may be of them.
 #[derive(Debug)]
 pub struct Sockets {
     count: AtomicUsize,
     max: usize,
+    /// One has been counted of the last few.
+    scarce: Notify,
 }
 
 /// One socket that counts, until dropped.
@@ -43,6 +50,7 @@ impl Sockets {
         Self {
             count: AtomicUsize::new(0),
             max,
+            scarce: Notify::new(),
         }
     }
 
@@ -55,7 +63,20 @@ impl Sockets {
     pub fn hold(self: &Arc<Self>) -> Option<SocketHold> {
         // Counting comes first, or many who look at the same time would all find room.
         let hold = SocketHold(Arc::clone(self));
-        (self.count.fetch_add(1, Ordering::Relaxed) < self.max).then_some(hold)
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        if before + 1 >= self.scarce_from() {
+            self.scarce.notify_waiters();
+        }
+        (before < self.max).then_some(hold)
+    }
+
+    /// Waits until one more is counted while few are left: connections that do nothing had better make room then.
+    pub async fn grow_scarce(&self) {
+        self.scarce.notified().await;
+    }
+
+    fn scarce_from(&self) -> usize {
+        self.max - self.max / SCARCE_SHARE
     }
 }
 
