@@ -62,6 +62,7 @@ pub const HUB_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const CLIENT_OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes waiting in the outlet of a client without a socket. More, when the next message comes: the client is closed as a slow consumer.
 /// A socket's buffers in the kernel hold several MiB beside the outbox; here there are none between two polls.
+/// As much again is in memory while a poll is being answered, with all that waited.
 pub const OUTLET_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What each message that waits in an outlet counts for beside its own bytes: there may be very many tiny ones.
 pub const OUTLET_MESSAGE_OVERHEAD_BYTES: usize = 64;
@@ -121,6 +122,8 @@ pub const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 pub const POLL_INTERVAL_MAX: Duration = Duration::from_secs(15);
 /// Time between looks at clients without a poll.
 pub const POLL_INTERVAL_CHECK: Duration = Duration::from_secs(1);
+/// Bytes taken from an outlet at a time for an event stream. What has been taken is in memory beside what waits.
+pub const EVENTS_TAKEN_BYTES: usize = 64 * 1024;
 /// Bytes of a poll's answer that are given to the connection at a time. For as long as there are some left, the poll counts as open.
 pub const POLL_PART_BYTES: usize = 16 * 1024;
 /// Time between our close frame and the peer's. Later: the connection is reset.

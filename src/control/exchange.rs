@@ -26,8 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
 use super::reader::{READ_BYTES, Reader};
-use crate::frame::upgrade::BodyLength;
+use crate::frame::upgrade::{BodyLength, HEAD_BYTES_MAX};
 use crate::limits::EARLY_BYTES_MAX;
+
+/// Bytes of an answer that the library may hold. Whoever makes the answer is to know how far it has come; a head has to fit in as well.
+const ANSWER_BUFFER_BYTES: usize = 2 * HEAD_BYTES_MAX;
 
 /// A request whose head has been read ahead.
 #[derive(Debug)]
@@ -73,7 +76,9 @@ where
     };
     let service = service(router, asked, Arc::clone(&progress));
     let mut http = http1::Builder::new();
-    http.keep_alive(!is_last).header_read_timeout(None);
+    http.keep_alive(!is_last)
+        .header_read_timeout(None)
+        .max_buf_size(ANSWER_BUFFER_BYTES);
     let mut connection = http.serve_connection(exchange, service);
     let served = Pin::new(&mut connection).await;
     if let Err(error) = &served {

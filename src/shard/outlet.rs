@@ -31,7 +31,7 @@ struct Queue {
 /// What there is for a client at one moment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// All that waited, in order. Never empty.
+    /// What waited, in order. Never empty.
     Messages(VecDeque<Bytes>),
     /// Nothing yet.
     Nothing,
@@ -40,8 +40,8 @@ pub enum Taken {
 }
 
 impl Outlet {
-    /// Takes all that waits.
-    pub fn take(&self) -> Taken {
+    /// Takes what waits, in order: all of it, or only so much that `bytes_max` are reached.
+    pub fn take(&self, bytes_max: usize) -> Taken {
         let mut queue = self.queue();
         if queue.messages.is_empty() {
             return if queue.has_ended {
@@ -50,8 +50,20 @@ impl Outlet {
                 Taken::Nothing
             };
         }
-        queue.bytes = 0;
-        Taken::Messages(std::mem::take(&mut queue.messages))
+        if queue.bytes <= bytes_max {
+            queue.bytes = 0;
+            return Taken::Messages(std::mem::take(&mut queue.messages));
+        }
+        let mut messages = VecDeque::new();
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some(message) = queue.messages.pop_front()
+        {
+            bytes += weight(&message);
+            messages.push_back(message);
+        }
+        queue.bytes -= bytes;
+        Taken::Messages(messages)
     }
 
     /// Waits until there is something to take, or the end has come. Several may wait; all are woken.
@@ -79,7 +91,7 @@ impl Outlet {
             return 0;
         }
         let waiting = queue.bytes;
-        queue.bytes += message.len() + OUTLET_MESSAGE_OVERHEAD_BYTES;
+        queue.bytes += weight(&message);
         queue.messages.push_back(message);
         drop(queue);
         self.changed.notify_waiters();
@@ -106,6 +118,11 @@ impl Outlet {
     }
 }
 
+/// What a message that waits counts for.
+fn weight(message: &Bytes) -> usize {
+    message.len() + OUTLET_MESSAGE_OVERHEAD_BYTES
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -119,7 +136,7 @@ mod tests {
     use super::*;
 
     fn messages(outlet: &Outlet) -> Vec<Bytes> {
-        match outlet.take() {
+        match outlet.take(usize::MAX) {
             Taken::Messages(messages) => messages.into(),
             Taken::Nothing | Taken::Ended => Vec::new(),
         }
@@ -128,14 +145,30 @@ mod tests {
     #[test]
     fn what_waits_is_taken_at_once_and_in_order() {
         let outlet = Outlet::default();
-        assert_eq!(outlet.take(), Taken::Nothing);
+        assert_eq!(outlet.take(usize::MAX), Taken::Nothing);
         for message in ["one", "two"] {
             outlet.push(message.into());
         }
         assert_eq!(messages(&outlet), ["one", "two"]);
-        assert_eq!(outlet.take(), Taken::Nothing);
+        assert_eq!(outlet.take(usize::MAX), Taken::Nothing);
         outlet.push("three".into());
         assert_eq!(messages(&outlet), ["three"]);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_asked_for() {
+        let outlet = Outlet::default();
+        for message in ["one", "two", "three"] {
+            outlet.push(message.into());
+        }
+        let two = 2 * (3 + OUTLET_MESSAGE_OVERHEAD_BYTES);
+        for (bytes_max, expected) in [(two - 1, &["one", "two"][..]), (1, &["three"])] {
+            let Taken::Messages(messages) = outlet.take(bytes_max) else {
+                panic!("something waits");
+            };
+            assert_eq!(messages, expected);
+        }
+        assert_eq!(outlet.push("four".into()), 0, "nothing waits");
     }
 
     #[test]
@@ -160,7 +193,10 @@ mod tests {
         outlet.push("too late".into());
         outlet.end();
         assert_eq!(messages(&outlet), ["last words"]);
-        assert_eq!((outlet.take(), outlet.take()), (Taken::Ended, Taken::Ended));
+        assert_eq!(
+            (outlet.take(usize::MAX), outlet.take(usize::MAX)),
+            (Taken::Ended, Taken::Ended)
+        );
     }
 
     #[test]
@@ -170,7 +206,7 @@ mod tests {
         outlet.abort();
         outlet.end();
         assert_eq!(outlet.push("too late".into()), 0);
-        assert_eq!(outlet.take(), Taken::Ended);
+        assert_eq!(outlet.take(usize::MAX), Taken::Ended);
     }
 
     #[tokio::test]
@@ -250,7 +286,7 @@ mod tests {
         let mut numbers = Vec::new();
         loop {
             runtime.block_on(outlet.is_ready());
-            match outlet.take() {
+            match outlet.take(usize::MAX) {
                 Taken::Messages(messages) => {
                     taken.fetch_add(messages.len(), Ordering::Relaxed);
                     numbers.extend(

@@ -126,7 +126,7 @@ fn a_client_is_counted_from_when_it_is_taken_in_until_it_has_gone() {
     assert_eq!(stage.counts(), [1, 1, 1]);
     stage.shard.on_http_closed(client, stage.now);
     assert_eq!(stage.counts(), [0, 0, 0]);
-    assert_eq!(outlet.take(), Taken::Ended, "whoever polls still");
+    assert_eq!(outlet.take(usize::MAX), Taken::Ended, "whoever polls still");
     // What comes late changes nothing.
     stage.shard.on_http_closed(client, stage.now);
     assert_eq!(
@@ -143,8 +143,8 @@ fn who_is_closed_keeps_its_slot_until_it_has_gone_and_nothing_else() {
     assert_eq!(stage.say(client, b"hello\x1e").try_recv(), Ok(()));
     assert_eq!(stage.counts(), [0, 0, 1]);
     let refusal = VecDeque::from([Bytes::from_static(REFUSAL.as_bytes())]);
-    assert_eq!(outlet.take(), Taken::Messages(refusal));
-    assert_eq!(outlet.take(), Taken::Ended);
+    assert_eq!(outlet.take(usize::MAX), Taken::Messages(refusal));
+    assert_eq!(outlet.take(usize::MAX), Taken::Ended);
     assert_eq!(
         stage.say(client, b"more").try_recv(),
         Err(TryRecvError::Closed)
@@ -171,7 +171,7 @@ fn as_many_are_taken_in_as_may_be_and_none_while_the_service_stops() {
     stage.shard.adopt_http_client(client, stage.now);
     assert_eq!(answer.try_recv(), Err(TryRecvError::Closed));
     assert_eq!(stage.counts(), [0, 0, 1], "nobody else came in");
-    assert!(matches!(outlet.take(), Taken::Messages(_)));
+    assert!(matches!(outlet.take(usize::MAX), Taken::Messages(_)));
     assert!(!stage.shard.is_finished(stage.now), "it is waited for");
     stage.shard.on_http_closed(leaving, stage.now);
     assert!(stage.shard.is_finished(stage.now));
@@ -184,7 +184,7 @@ fn who_has_gone_before_it_could_be_taken_in_does_not_stay() {
     drop(answer);
     stage.shard.adopt_http_client(client, stage.now);
     assert_eq!(stage.counts(), [0, 0, 0]);
-    assert_eq!(outlet.take(), Taken::Ended);
+    assert_eq!(outlet.take(usize::MAX), Taken::Ended);
 }
 
 #[test]
@@ -236,9 +236,9 @@ fn what_waits_ends_with_its_client() {
         outlet.push(Bytes::from_static(b"last words"));
         stage.shard.close_outlet(client, cause);
         assert_eq!(waiting.try_recv(), Err(TryRecvError::Closed));
-        let is_heard = matches!(outlet.take(), Taken::Messages(_));
+        let is_heard = matches!(outlet.take(usize::MAX), Taken::Messages(_));
         assert_eq!(is_heard, cause == CloseCause::Drain);
-        assert_eq!(outlet.take(), Taken::Ended);
+        assert_eq!(outlet.take(usize::MAX), Taken::Ended);
         stage.shard.resume(client);
         stage.shard.hear_resumed(stage.now);
     }
