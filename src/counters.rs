@@ -143,7 +143,7 @@ counters! {
     Total copied_bytes_detached: "Payload bytes copied because receive buffers ran short",
     Total kept_given_up: "Frames not kept any longer for a client that may resume, because it acknowledged too little",
     Total slow_consumers: "Clients closed because too much waited for them",
-    Total reads_paused: "Times that a socket was not read because its receiver was full",
+    Total reads_paused: "Times that a client or an app server was not read because its receiver was full",
     Total protocol_errors: "Connections closed because their peer broke a rule",
     Total handshakes_failed: "Hub or service handshakes that failed or came late",
     Total silent_servers: "Server connections closed because nothing came for too long",

@@ -21,7 +21,7 @@ use hubring::frame::websocket::{self, CloseCode, Control, Data};
 use hubring::protocol::service::Message;
 
 use crate::peers::{
-    ACCEPTED, AppServer, Client, HANDSHAKE, Heard, MASK, accept, frame, head, read,
+    ACCEPTED, AppServer, Client, HANDSHAKE, Heard, MASK, accept, frame, head, read, read_some,
 };
 use crate::stage::{PATIENCE, Stage};
 
@@ -224,7 +224,7 @@ fn answer_to(mut stream: TcpStream, request: &str) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-        let bytes = stream.read(&mut buffer).unwrap();
+        let bytes = read_some(&mut stream, &mut buffer);
         assert_ne!(bytes, 0, "no answer to {request}");
         answer.extend_from_slice(&buffer[..bytes]);
     }

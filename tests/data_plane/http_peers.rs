@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::peers::{ACCEPTED, AppServer, HANDSHAKE, accept};
+use crate::peers::{ACCEPTED, AppServer, HANDSHAKE, accept, read_some};
 use crate::stage::{PATIENCE, Stage};
 
 /// A client that has negotiated.
@@ -182,7 +182,7 @@ impl Events {
             }
         }
         let mut bytes = vec![0; self.chunk_left.min(64 * 1024)];
-        let count = self.stream.read(&mut bytes).unwrap();
+        let count = read_some(&mut self.stream, &mut bytes);
         assert!(count > 0, "the stream broke off");
         self.received.extend_from_slice(&bytes[..count]);
         self.chunk_left -= count;

@@ -16,7 +16,7 @@ use hubring::protocol::service::{
     MultiGroupBroadcastData, MultiUserData, Payloads, Texts, UserData,
 };
 
-use crate::peers::{AppServer, Client, HANDSHAKE, Heard, Peer, accept, read};
+use crate::peers::{AppServer, Client, HANDSHAKE, Heard, Peer, accept, read, read_some};
 use crate::stage::{PATIENCE, Stage};
 
 const SHARDS: u16 = 4;
@@ -360,7 +360,7 @@ impl Receiver {
         let mut buffer = vec![0; 64 * 1024];
         let (mut filled, mut ends) = (0, 0);
         loop {
-            let bytes = stream.read(&mut buffer[filled..]).unwrap();
+            let bytes = read_some(&mut stream, &mut buffer[filled..]);
             assert!(bytes > 0, "client {} was closed", self.index);
             filled += bytes;
             let whole = filled - filled % FRAME_BYTES;

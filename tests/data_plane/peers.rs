@@ -429,6 +429,16 @@ pub(crate) fn head(target: &str, token: &str) -> String {
     )
 }
 
+/// Reads once. Rings in this process may interrupt it.
+pub(crate) fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> usize {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read.unwrap(),
+        }
+    }
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
