@@ -4,7 +4,7 @@
 //! The service runs in a process of its own. `HUBRING_ORDER_MESSAGES` says how many messages each sender sends; without, the ignored test
 //! sends 100,000 each (6.4 million), which wants a release build: `HUBRING_BIN=…/release/hubring cargo test --test data_plane -- --ignored`.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
