@@ -11,11 +11,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::http::Uri;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
-use crate::frame::upgrade::{BodyError, BodyLength, HeadError, cors_headers, parse, refusal};
+use crate::frame::upgrade::{
+    BodyLength, HeadError, cors_headers, origin_of_refused, parse, refusal,
+};
 use crate::limits::{KEEP_ALIVE_MAX, REQUEST_BODY_TIMEOUT, REQUEST_HEAD_TIMEOUT};
 use crate::shard::admission::Endpoint;
 
@@ -166,31 +169,27 @@ impl<S: AsyncWrite + Unpin> Reader<S> {
 fn look(ahead: &[u8]) -> Option<Next> {
     let (head, head_bytes) = match parse(ahead) {
         Ok(head) => head?,
-        Err(error) => return Some(error.into()),
+        Err(error) => return Some(refused(error.status(), &error, origin_of_refused(ahead))),
     };
     if Endpoint::of(&head).is_some() {
         return Some(Next::Upgrade);
     }
+    let origin = head.header("origin");
+    if head.target().parse::<Uri>().is_err() {
+        // The library is stricter here, and would not say why.
+        let error = HeadError::Target;
+        return Some(refused(error.status(), &error, origin));
+    }
     Some(match head.body_length() {
         Ok(body) => Next::Request { head_bytes, body },
-        Err(error) => refused(error, head.header("origin")),
+        Err(error) => refused(error.status(), &error, origin),
     })
 }
 
-fn refused(error: BodyError, origin: Option<&str>) -> Next {
+fn refused(status: u16, error: &impl ToString, origin: Option<&str>) -> Next {
     let reason = error.to_string();
     Next::Refused {
-        answer: refusal(error.status(), &reason, &cors_headers(origin)),
+        answer: refusal(status, &reason, &cors_headers(origin)),
         reason,
-    }
-}
-
-impl From<HeadError> for Next {
-    fn from(error: HeadError) -> Self {
-        let reason = error.to_string();
-        Self::Refused {
-            answer: refusal(error.status(), &reason, &[]),
-            reason,
-        }
     }
 }

@@ -40,6 +40,20 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadError> {
     }
 }
 
+/// The origin that a head names which cannot be [parsed](parse), so that the page behind it can be told why.
+pub fn origin_of_refused(bytes: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = b"origin:";
+    let head = bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes);
+    let mut lines = head.split(|&byte| byte == b'\n').skip(1);
+    let value = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    })?;
+    // The last line may have come in part only.
+    let value = str::from_utf8(value.strip_suffix(b"\r")?).ok()?;
+    Some(value.trim())
+}
+
 /// A request without its body. Its text is valid UTF-8.
 #[derive(Clone)]
 pub struct RequestHead {

@@ -20,7 +20,9 @@ mod properties;
 
 pub use accept::{UpgradeError, UpgradeKey};
 pub use body::{BodyError, BodyLength};
-pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, HeadError, RequestHead, TARGET_BYTES_MAX, parse};
+pub use head::{
+    HEAD_BYTES_MAX, HEADERS_MAX, HeadError, RequestHead, TARGET_BYTES_MAX, origin_of_refused, parse,
+};
 #[cfg(any(test, fuzzing))]
 pub use properties::fuzz_request_head;
 pub use response::{CorsHeaders, add_cors_headers, cors_headers, refusal, switching_protocols};

@@ -214,7 +214,10 @@ async fn admit(arrived: Arrived, admission: &Admission) {
             tracing::debug!(shard = %admission.shard_id, %peer, "a request head did not come in time");
             return;
         }
-        Some(Err(refusal)) => return refuse(stream, None, &refusal, admission).await,
+        Some(Err((refusal, received))) => {
+            let origin = http::origin_of_refused(&received);
+            return refuse(stream, origin, &refusal, admission).await;
+        }
     };
     let admitted = match Endpoint::of(&asked.head) {
         Some(Endpoint::Client) => admit_client(&mut asked, admission).await,
@@ -309,22 +312,25 @@ async fn refuse(
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// Reads until the head is complete. The head, how long it is, and all that has been read; none if the client has gone before.
+/// Reads until the head is complete. The head, how long it is, and all that has been read; none if the client has gone before. A refusal
+/// comes with what has been read too.
 async fn read_head(
     stream: &TcpStream,
     mut received: Vec<u8>,
-) -> Result<Option<(RequestHead, usize, Vec<u8>)>, Refusal> {
+) -> Result<Option<(RequestHead, usize, Vec<u8>)>, (Refusal, Vec<u8>)> {
     const FIRST_READ_BYTES: usize = 2048;
     loop {
         match http::parse(&received) {
             Ok(Some((_, head_bytes))) if received.len() - head_bytes > EARLY_BYTES_MAX => {
-                return Err(Refusal::bad_request(
-                    "Too much has been sent before the answer.",
-                ));
+                let refusal = Refusal::bad_request("Too much has been sent before the answer.");
+                return Err((refusal, received));
             }
             Ok(Some((head, head_bytes))) => return Ok(Some((head, head_bytes, received))),
             Ok(None) => {}
-            Err(error) => return Err(Refusal::new(error.status(), error.to_string())),
+            Err(error) => {
+                let refusal = Refusal::new(error.status(), error.to_string());
+                return Err((refusal, received));
+            }
         }
         if received.len() == received.capacity() {
             received.reserve(received.len().max(FIRST_READ_BYTES));
