@@ -31,8 +31,7 @@ const runs = [
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse', proxy: 'haproxy' },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'longpolling', proxy: 'haproxy' },
   { folders: ['hub', 'transports', 'transcripts', 'service', 'page'], app: 'sdk', connections: 5, shards: 2 },
-  { folders: ['hub'], app: 'sdk', connections: 5, shards: 4 },
-  { folders: ['hub'], app: 'sdk', connections: 1, shards: 1, transport: 'sse' },
+  { folders: ['hub'], app: 'sdk', connections: 5, shards: 4, transport: 'sse' },
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
 ].map(complete);
 const calibration = [
