@@ -62,7 +62,8 @@ pub struct Service {
     control: tokio::task::JoinHandle<()>,
     /// Tells the control plane that the service stops.
     draining: watch::Sender<bool>,
-    admin_task: Option<tokio::task::JoinHandle<()>>,
+    /// What goes on beside it.
+    tasks: Vec<tokio::task::JoinHandle<()>>,
     failures: mpsc::UnboundedReceiver<ShardError>,
 }
 
@@ -92,7 +93,6 @@ impl Service {
                 Environment {
                     shard,
                     core: cores.get(shard.index() % cores.len().max(1)).copied(),
-                    instance_id: Arc::clone(&instance_id),
                     postboxes,
                     directory: Arc::clone(&directory),
                     counters,
@@ -101,18 +101,16 @@ impl Service {
                     failed: failed.clone(),
                 }
             })?;
-        let control = Control::new(Arc::clone(&directory), Arc::clone(&gate), &inspector);
+        let control = Control::new(directory, gate, &inspector);
         let (draining, is_draining) = watch::channel(false);
-        let mut tasks = vec![tokio::spawn(remove_idle_clients(
-            Arc::clone(&control.http_clients),
-            is_draining.clone(),
-        ))];
+        let http_clients = Arc::clone(&control.http_clients);
+        let removing = remove_idle_clients(http_clients, is_draining.clone());
+        let mut tasks = vec![tokio::spawn(removing)];
         let control = tokio::spawn(control::serve(handed_over, control, is_draining));
-        let mut admin_task = None;
         let admin = match admin_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
-                admin_task = Some(tokio::spawn(serve_admin(listener, inspector.clone())));
+                tasks.push(tokio::spawn(serve_admin(listener, inspector.clone())));
                 Some(address)
             }
             None => None,
@@ -125,7 +123,7 @@ impl Service {
             shards,
             control,
             draining,
-            admin_task,
+            tasks,
             failures,
         })
     }
@@ -189,7 +187,7 @@ impl Service {
         {
             self.control.abort();
         }
-        if let Some(task) = self.admin_task {
+        for task in self.tasks {
             task.abort();
         }
         match self.failures.try_recv() {

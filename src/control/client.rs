@@ -50,11 +50,8 @@ pub(super) async fn client(
     let (parts, body) = request.into_parts();
     let is_poll = parts.method == Method::GET && !wants_events(&parts.headers);
     let answer = match parts.method {
-        Method::GET if wants_events(&parts.headers) => stream(&control, &parts, peer).await,
-        Method::GET => {
-            let answer = poll(&control, &parts, peer).await;
-            return (long_polling::NO_CACHE, answer).into_response();
-        }
+        Method::GET if is_poll => poll(&control, &parts, peer).await,
+        Method::GET => stream(&control, &parts, peer).await,
         Method::POST => send(&control, &parts, peer, body).await,
         Method::DELETE => end(&control, &parts).await,
         _ => Err(Refusal {

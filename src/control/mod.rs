@@ -7,11 +7,14 @@ pub mod admin;
 mod answers;
 mod client;
 mod connection;
+mod cross_origin;
 mod exchange;
+pub mod http_clients;
+mod long_polling;
 mod negotiate;
 mod reader;
+mod server_sent_events;
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -24,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::connection::Serving;
-use self::http_clients::{HttpClients, remove_idle_clients};
+use self::http_clients::HttpClients;
 use self::reader::Deadlines;
 use crate::counters::ControlCounters;
 use crate::inspector::Inspector;
@@ -51,7 +54,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// For a service that the inspector looks into.
+    /// With the shards that an inspector looks into.
     pub fn new(directory: Arc<Directory>, gate: Arc<Gate>, inspector: &Inspector) -> Self {
         let counters = inspector.control_counters();
         Self {
@@ -92,7 +95,6 @@ pub async fn serve(
                 connections.spawn(serve_connection(connection, serving.clone()));
             }
             Some(_) = connections.join_next() => {}
-            () = &mut removing => {}
             () = until.drain() => break,
         }
     }

@@ -352,7 +352,7 @@ impl Shard {
     }
 
     /// Adds frames to what waits for a client. False if it has no socket that is open.
-    fn push_to_client(
+    pub(super) fn push_to_client(
         &mut self,
         client: SocketKey,
         now: Instant,
@@ -489,10 +489,12 @@ impl Shard {
         let place = match connection.map(|connection| &mut connection.role) {
             Some(Role::Client { place, .. }) => Some(&mut **place),
             // One that has lost its socket has a place all the same, and so has one that never had any.
-            Some(Role::Server(_) | Role::Leaving) | None => match self.away.get_mut(&client) {
-                Some(place) => Some(&mut **place),
-                None => self.http_clients.place_mut(client),
-            },
+            Some(Role::Server(_) | Role::Echo(_) | Role::Leaving) | None => {
+                match self.away.get_mut(&client) {
+                    Some(place) => Some(&mut **place),
+                    None => self.http_clients.place_mut(client),
+                }
+            }
         };
         if let Some(place) = place {
             place.server = place.hub.reserve(server);

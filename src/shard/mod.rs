@@ -52,7 +52,7 @@ use self::admission::gate::SocketHold;
 use self::connection::{Connection, Connections, Reading, Role, ServerEnd};
 use self::delivery::Outgoing;
 use self::directory::{Directory, ServerPlace};
-pub use self::environment::{Environment, ShardError};
+pub use self::environment::{Environment, Listeners, ShardError};
 use self::http_clients::HttpClients;
 pub use self::http_clients::{AdmittedHttpClient, HttpData};
 use self::mailbox::{Mailbox, Postbox, Postboxes, Signal};

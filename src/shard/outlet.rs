@@ -85,7 +85,7 @@ impl Outlet {
 
     /// Adds a whole hub message, or several. Returns how much had been waiting before: bytes, and something for each message. After the
     /// end nothing is added, and nothing waits.
-    pub(super) fn push(&self, message: Bytes) -> usize {
+    pub(crate) fn push(&self, message: Bytes) -> usize {
         let mut queue = self.queue();
         if queue.has_ended {
             return 0;

@@ -50,13 +50,22 @@ fn run(
         let state = Shard::new(environment, mailbox, wake.clone()).map_err(start_error)?;
         let state = Rc::new(RefCell::new(state));
         let (admission, handed_back) = Admission::new(environment, Rc::clone(&state));
-        let accepting = tokio_uring::spawn(admission::accept(listener, Rc::clone(&admission)));
-        let taking_back = tokio_uring::spawn(admission::take_back(handed_back, admission));
+        let Listeners { service, echo } = listeners;
+        let accept = |listener, entrance| {
+            tokio_uring::spawn(admission::accept(listener, entrance, Rc::clone(&admission)))
+        };
+        let accepting = accept(service, Entrance::Service);
+        let accepting_echoes = echo.map(|listener| accept(listener, Entrance::Echo));
+        let taking_back =
+            tokio_uring::spawn(admission::take_back(handed_back, Rc::clone(&admission)));
         let watch = PanicWatch::new(environment);
         let ticking = tokio_uring::spawn(tick(Rc::clone(&state), watch));
         let result = drive(&state, wake).await;
         accepting.abort();
         taking_back.abort();
+        if let Some(accepting) = accepting_echoes {
+            accepting.abort();
+        }
         ticking.abort();
         result.map_err(|source| ShardError::Ring { shard, source })
     })

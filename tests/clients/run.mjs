@@ -19,7 +19,7 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 
 // Where a run names none, clients are on WebSockets and of Microsoft's newest release, and nothing is in front of the service.
 const runs = [
-  { folders: ['hub', 'transports', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
+  { folders: ['hub', 'transports', 'transcripts', 'service', 'page', 'proxies'], app: 'reference', connections: 5, shards: 2 },
   { folders: ['hub'], app: 'reference', connections: 1, shards: 1, signalr: 8 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 4 },
   { folders: ['hub'], app: 'reference', connections: 5, shards: 2, transport: 'sse', signalr: 8 },
@@ -35,7 +35,7 @@ const runs = [
   { folders: ['hub'], app: 'sdk', connections: 5, shards: 2, transport: 'longpolling' },
 ].map(complete);
 const calibration = [
-  { folders: ['hub', 'transports', 'page'], app: 'selfhost', connections: 0, shards: 0 },
+  { folders: ['hub', 'transports', 'transcripts', 'page'], app: 'selfhost', connections: 0, shards: 0 },
   { folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport: 'sse' },
   { folders: ['hub'], app: 'selfhost', connections: 0, shards: 0, transport: 'longpolling' },
 ].map(complete);

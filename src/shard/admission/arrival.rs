@@ -90,10 +90,10 @@ pub(crate) fn place_client(
     };
     let reserved = reserved.filter(Reservation::is_good);
     let server = reserved.or_else(|| hub.place_client(&sticky, prefer));
-    let shard = server.as_ref().map_or_else(
-        || prefer.unwrap_or(ShardId(0)),
-        |server| server.server().shard,
-    );
+    let shard = match &server {
+        Some(server) => server.server().shard,
+        None => prefer.unwrap_or(ShardId(0)),
+    };
     let id = match id {
         Some(id) => id,
         None => ConnectionId::new(

@@ -12,7 +12,7 @@ pub(super) async fn admit_echo(
     admission: &Admission,
 ) -> Result<(), Refusal> {
     let key = asked.head.check_upgrade()?;
-    let hold = admission.hold_socket()?;
+    let hold = admission.hold_socket(asked.hold.take())?;
     if let Some(fd) = upgrade(asked.stream, &key).await? {
         watch_for_stalling(&fd);
         let early = asked.take_early();

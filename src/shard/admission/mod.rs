@@ -29,6 +29,7 @@ use tokio_uring::net::TcpStream;
 
 use self::client::admit_client;
 pub(crate) use self::client::watch_for_stalling;
+use self::echo::admit_echo;
 use self::gate::{Gate, HandedOver, SocketHold};
 use self::heads::Heads;
 use self::refusal::Refusal;
@@ -79,6 +80,7 @@ struct Arrived {
     received: Vec<u8>,
     /// Counts the socket, if it has been counted already.
     hold: Option<SocketHold>,
+    entrance: Entrance,
 }
 
 /// A request whose head is complete.
@@ -147,6 +149,7 @@ pub(super) async fn accept(listener: TcpListener, entrance: Entrance, admission:
                     peer,
                     received: Vec::new(),
                     hold: None,
+                    entrance,
                 };
                 start(arrived, &admission);
             }
@@ -172,6 +175,7 @@ pub(super) async fn take_back(
             peer: connection.peer,
             received: connection.received,
             hold: Some(connection.hold),
+            entrance: Entrance::Service,
         };
         start(arrived, &admission);
     }
@@ -193,6 +197,7 @@ async fn admit(arrived: Arrived, admission: &Admission) {
         peer,
         received,
         hold,
+        entrance,
     } = arrived;
     let stream = Rc::new(stream);
     let waiting = admission.heads.wait(&stream);
@@ -219,10 +224,11 @@ async fn admit(arrived: Arrived, admission: &Admission) {
             return refuse(stream, origin, &refusal, admission).await;
         }
     };
-    let admitted = match Endpoint::of(&asked.head) {
-        Some(Endpoint::Client) => admit_client(&mut asked, admission).await,
-        Some(Endpoint::Server) => admit_server(&mut asked, admission).await,
-        None => hand_over(&mut asked, admission),
+    let admitted = match (entrance, Endpoint::of(&asked.head)) {
+        (Entrance::Echo, _) => admit_echo(&mut asked, admission).await,
+        (Entrance::Service, Some(Endpoint::Client)) => admit_client(&mut asked, admission).await,
+        (Entrance::Service, Some(Endpoint::Server)) => admit_server(&mut asked, admission).await,
+        (Entrance::Service, None) => hand_over(&mut asked, admission),
     };
     if let Err(refusal) = admitted {
         let (shard, path) = (admission.shard_id, asked.head.path());
